@@ -1,0 +1,3 @@
+//! Operations on the CPU. The instruction set is asked for once per process.
+
+pub mod minhash;

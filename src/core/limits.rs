@@ -1,0 +1,37 @@
+//! Every hard limit, with its reason.
+
+/// Largest record in bytes: a document larger than this is a file by mistake, and one record must fit
+/// in memory once per thread.
+pub const RECORD_BYTES: usize = 16 << 20;
+
+/// Deepest nesting of a JSON record: what readers downstream accept (Python's and serde's limits are
+/// of this order), and what keeps a recursive parser off the end of its stack.
+pub const JSON_DEPTH: usize = 128;
+
+/// Stack of a thread that parses: [`JSON_DEPTH`] levels of the parser fit with room to spare, in debug builds
+/// too, whose frames are twenty times larger.
+pub const PARSER_STACK_BYTES: usize = 16 << 20;
+
+/// Largest ratio of decompressed to compressed bytes: real text stays under 30, zeros reach 32,000.
+pub const EXPANSION_RATIO: u64 = 200;
+
+/// Decompressed bytes below which the ratio is not looked at: small files may be very repetitive.
+pub const EXPANSION_FLOOR_BYTES: u64 = 64 << 20;
+
+/// Bytes of a quarantined record that are kept verbatim; of a larger one only this head.
+pub const QUARANTINE_RAW_BYTES: usize = RECORD_BYTES;
+
+/// Head kept of a record over [`RECORD_BYTES`].
+pub const OVERSIZE_HEAD_BYTES: usize = 64 << 10;
+
+/// Records in one job: ranks and ordinals are 32-bit, the last is kept for "none".
+pub const RECORDS: u64 = u32::MAX as u64;
+
+/// Signature slots: beyond this the estimator gains less than a thousandth.
+pub const N_PERM: usize = 4096;
+
+/// Bytes that a reader hands to a worker at once: fits the second-level cache with what is made of it.
+pub const BLOCK_BYTES: usize = 1 << 20;
+
+/// Bytes of an uncompressed file that are one unit of resume and of `--shard`.
+pub const PART_BYTES: u64 = 256 << 20;

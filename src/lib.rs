@@ -1,0 +1,31 @@
+//! nearkin finds what is near: near-duplicates in training corpora today, with the reason for every drop.
+//!
+//! Chapters in reading order: [`record`] (text in), [`backend`] (operations on many rows), [`dedup`] (corpus files
+//! in, kept records out).
+//!
+//! ```no_run
+//! use nearkin::dedup::{self, Options, Outcome, Silent};
+//! use std::sync::atomic::AtomicBool;
+//!
+//! let options = Options {
+//!     inputs: vec!["corpus".into()],
+//!     out: "clean".into(),
+//!     threshold: 0.85,
+//!     ..Options::default()
+//! };
+//! let stop = AtomicBool::new(false);
+//! if let Outcome::Finished(report) = dedup::run(&options, &stop, &Silent)? {
+//!     println!("{} of {} kept", report.totals.kept, report.totals.read);
+//! }
+//! # Ok::<(), nearkin::Error>(())
+//! ```
+
+pub mod backend;
+#[doc(hidden)]
+pub mod cli;
+pub mod core;
+pub mod dedup;
+mod error;
+pub mod record;
+
+pub use error::{Error, ErrorKind, IoContext, Result};
