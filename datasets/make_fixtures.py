@@ -308,8 +308,11 @@ def write_corpus(crates, debian):
     (corpus / "crates-docs.jsonl").write_bytes(b"".join(lines))
 
     lines = [to_line(r) for r in crate_records(crates, sources)]
-    zstd = pa.Codec("zstd", compression_level=19)
-    (corpus / "crates-src.jsonl.zst").write_bytes(zstd.compress(b"".join(lines), asbytes=True))
+    # The zstd program, since pyarrow's codec writes no checksum.
+    packed = subprocess.run(
+        ["zstd", "-19", "--check", "-q", "-c"], input=b"".join(lines), stdout=subprocess.PIPE, check=True
+    )
+    (corpus / "crates-src.jsonl.zst").write_bytes(packed.stdout)
 
     rows = pa.Table.from_pylist(list(crate_records(crates, readmes)))
     pq.write_table(rows, corpus / "readmes.parquet", compression="zstd", row_group_size=64)

@@ -209,7 +209,8 @@ pub struct RunArgs {
 
 /// Bytes with an optional unit: `4GiB`, `512MiB`, `1000000`.
 fn parse_bytes(text: &str) -> Result<u64, Error> {
-    let wrong = || Error::usage("memory", format!("{text:?}, expected bytes such as 4GiB or 512MiB"));
+    let wrong =
+        || Error::usage("memory", format!("{text:?}, expected bytes such as 4GiB or 512MiB"));
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
     let unit: u64 = match text[digits..].trim().to_ascii_lowercase().as_str() {

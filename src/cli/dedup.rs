@@ -59,7 +59,9 @@ pub fn run(args: DedupArgs) -> Result<u8> {
         }
         Outcome::Sketched { n_parts } => {
             let out = options.out.display();
-            eprintln!("{n_parts} parts sketched; when all shards are: nearkin dedup merge --out {out}");
+            eprintln!(
+                "{n_parts} parts sketched; when all shards are: nearkin dedup merge --out {out}"
+            );
             Ok(0)
         }
         Outcome::Finished(report) => {
@@ -185,13 +187,9 @@ fn summarize(report: &Report, out: &Path) {
     for file in report.files.iter().filter_map(|f| Some((&f.source, f.damage.as_ref()?))) {
         println!("damaged: {}: {}", file.0, file.1);
     }
-    let memory = report.peak_memory_bytes.map_or(String::new(), |bytes| {
-        format!(", at most {} MB of memory", bytes / 1_000_000)
-    });
-    println!(
-        "{:.1} MB in {:.2} s{memory}",
-        totals.bytes as f64 / 1e6,
-        report.seconds
-    );
+    let memory = report
+        .peak_memory_bytes
+        .map_or(String::new(), |bytes| format!(", at most {} MB of memory", bytes / 1_000_000));
+    println!("{:.1} MB in {:.2} s{memory}", totals.bytes as f64 / 1e6, report.seconds);
     println!("look at {}", out.join("report.html").display());
 }

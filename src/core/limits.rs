@@ -31,7 +31,7 @@ pub const RECORDS: u64 = u32::MAX as u64;
 pub const N_PERM: usize = 4096;
 
 /// Bytes that a reader hands to a worker at once: fits the second-level cache with what is made of it.
-pub const BLOCK_BYTES: usize = 1 << 20;
+pub const BLOCK_BYTES: usize = 256 << 10;
 
 /// Bytes of an uncompressed file that are one unit of resume and of `--shard`.
 pub const PART_BYTES: u64 = 256 << 20;

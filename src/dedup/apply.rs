@@ -88,7 +88,13 @@ impl<'f> Fate<'f> {
         let (members, sizes) = self.annotations.as_ref()?;
         let Some(verdict) = members.get(&ordinal) else {
             let (kept, weight) = (true, 1.0);
-            return Some(Annotation { cluster: None, cluster_size: 1, kept, similarity: None, weight });
+            return Some(Annotation {
+                cluster: None,
+                cluster_size: 1,
+                kept,
+                similarity: None,
+                weight,
+            });
         };
         let size = u64::from(sizes[verdict.cluster as usize]);
         Some(Annotation {
@@ -117,9 +123,8 @@ pub fn run(
         outputs.get(&file).is_some_and(|output| !output.path.exists()) && !frames[file].is_empty()
     };
     copy_parquet(job, &outputs, &frames, parts, corpus, fate, &todo)?;
-    let by_block = |file: usize| {
-        todo(file) && !matches!(job.files[file].kind, Ok((Format::Parquet, _)))
-    };
+    let by_block =
+        |file: usize| todo(file) && !matches!(job.files[file].kind, Ok((Format::Parquet, _)));
     let lanes = lanes_by_file(&job.files, parts, &by_block);
     let open = |lane: usize| -> Result<Box<dyn Sink<Piece> + '_>> {
         let output = &outputs[&lanes[lane][0].file_number];
@@ -179,7 +184,9 @@ fn form(
         (OutputFormat::Same, _) => (Form::Raw(compression), None),
         (OutputFormat::Jsonl, Format::Jsonl) => (Form::Raw(Compression::None), Some(".jsonl")),
         (OutputFormat::Jsonl, _) => (Form::Lines(Compression::None), Some(".jsonl")),
-        (OutputFormat::JsonlZst, Format::Jsonl) => (Form::Raw(Compression::Zstd), Some(".jsonl.zst")),
+        (OutputFormat::JsonlZst, Format::Jsonl) => {
+            (Form::Raw(Compression::Zstd), Some(".jsonl.zst"))
+        }
         (OutputFormat::JsonlZst, _) => (Form::Lines(Compression::Zstd), Some(".jsonl.zst")),
         (OutputFormat::Parquet, _) => (Form::Parquet, Some(".parquet")),
     }
@@ -187,7 +194,8 @@ fn form(
 
 /// A path without `.gz` or `.zst` and the extension before it.
 fn stem(source: &str) -> &str {
-    let name = [".gz", ".zst"].iter().find_map(|suffix| source.strip_suffix(suffix)).unwrap_or(source);
+    let name =
+        [".gz", ".zst"].iter().find_map(|suffix| source.strip_suffix(suffix)).unwrap_or(source);
     let known = [".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".txt", ".text"];
     known.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
@@ -499,7 +507,9 @@ mod with_parquet {
                 Form::ParquetCopy => {
                     let annotate = job.options.annotate;
                     let text = &job.options.text_field;
-                    copy_rows(&file.path, &part, text, &damaged, annotate, &mut |row| rows.fate(row))?;
+                    copy_rows(&file.path, &part, text, &damaged, annotate, &mut |row| {
+                        rows.fate(row)
+                    })?;
                 }
                 _ => write_lines(job, file, parts, number, &damaged, output, &part, &mut rows)?,
             }

@@ -85,9 +85,12 @@ pub fn plan(n_perm: usize, threshold: f64, histogram: Vec<u64>) -> Plan {
 /// the sample says nothing.
 fn expected_candidates(n_bands: usize, rows: usize, threshold: f64, histogram: &[u64]) -> f64 {
     let n_bins = BINS as f64;
-    let below = histogram.iter().enumerate().filter(|(bin, _)| (*bin as f64 + 0.5) / n_bins < threshold);
+    let below =
+        histogram.iter().enumerate().filter(|(bin, _)| (*bin as f64 + 0.5) / n_bins < threshold);
     let found: f64 = below
-        .map(|(bin, &count)| (count as f64 + 1.0) * recall(n_bands, rows, (bin as f64 + 0.5) / n_bins))
+        .map(|(bin, &count)| {
+            (count as f64 + 1.0) * recall(n_bands, rows, (bin as f64 + 0.5) / n_bins)
+        })
         .sum();
     // A band costs a sort of every record, about as much as verifying one pair in ten records.
     found + 0.05 * n_bands as f64
@@ -155,7 +158,7 @@ pub fn candidates(
     budget_bytes: u64,
 ) -> Result<Candidates> {
     let mut bands: Sorter<BandRow> = Sorter::new(folder, "bands", budget_bytes / 2, false);
-    for frames in corpus.frames().chunks(64) {
+    for frames in corpus.frames().chunks(2 * rayon::current_num_threads()) {
         let keyed: Vec<Result<Vec<BandRow>>> = frames
             .par_iter()
             .map(|frame| {
@@ -166,9 +169,10 @@ pub fn candidates(
                 {
                     let rank = ranks.of(ordinal);
                     if meta.n_units > 0 && takes_part(rank) {
-                        out.extend(band_keys(row, plan, meta.group).map(|key| {
-                            [(key >> 32) as u32, key as u32, rank]
-                        }));
+                        out.extend(
+                            band_keys(row, plan, meta.group)
+                                .map(|key| [(key >> 32) as u32, key as u32, rank]),
+                        );
                     }
                 }
                 Ok(out)

@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn components_do_not_depend_on_the_order_of_pairs() {
-        let mut pairs = vec![(5, 2), (9, 7), (2, 8), (7, 1), (3, 4)];
+        let mut pairs = [(5, 2), (9, 7), (2, 8), (7, 1), (3, 4)];
         for _ in 0..pairs.len() {
             pairs.rotate_left(1);
             let mut sets = UnionFind::new(10);

@@ -178,8 +178,7 @@ impl Corpus {
     pub fn origin(&self, ordinal: u32) -> Result<Origin> {
         let frame = *self.frame_of(ordinal);
         let meta = self.meta(ordinal)?;
-        let start =
-            if ordinal == frame.first { 0 } else { self.meta(ordinal - 1)?.id_end };
+        let start = if ordinal == frame.first { 0 } else { self.meta(ordinal - 1)?.id_end };
         let id = self.id(&frame, start, meta.id_end)?;
         Ok(self.origin_from(&frame, &meta, id))
     }
@@ -187,7 +186,8 @@ impl Corpus {
     /// As [`Self::origin`], with the parts at hand.
     pub fn origin_from(&self, frame: &FrameRef, meta: &RecordMeta, id: Option<String>) -> Origin {
         // Parquet rows have no bytes of their own; their offset is the row.
-        let from_0 = if meta.len == 0 { meta.offset } else { frame.first_line + u64::from(meta.line) };
+        let from_0 =
+            if meta.len == 0 { meta.offset } else { frame.first_line + u64::from(meta.line) };
         let line = from_0 + 1;
         Origin { file: self.file_of(frame), line, id }
     }
@@ -280,7 +280,8 @@ pub fn read_entries(path: &Path, family: u64, check: bool) -> Result<Vec<FrameEn
     file.read_exact_at(bytemuck::bytes_of_mut(&mut tail), at).at("read", path)?;
     let index = tail.n_frames.checked_mul(ENTRY_BYTES).and_then(|bytes| at.checked_sub(bytes));
     let index = index.filter(|_| tail.magic == MAGIC);
-    let index = index.ok_or_else(|| Error::corrupt(path, at, "the tail is not that of a sketch"))?;
+    let index =
+        index.ok_or_else(|| Error::corrupt(path, at, "the tail is not that of a sketch"))?;
     if tail.family != family {
         let message = "made with another hash family, shingle or normaliser";
         return Err(Error::corrupt(path, at, message));

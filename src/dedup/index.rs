@@ -80,7 +80,8 @@ pub fn segments(index: &Path, options: &Options, job: u64) -> Result<Vec<InputFi
     let found: Header =
         serde_json::from_slice(&bytes).map_err(|error| Error::corrupt(&path, 0, error))?;
     if found != header(options) {
-        let message = format!("{} holds {found:?}, this job has {:?}", path.display(), header(options));
+        let message =
+            format!("{} holds {found:?}, this job has {:?}", path.display(), header(options));
         return Err(Error::usage("index_mismatch", message));
     }
     let mut files = Vec::new();
@@ -153,16 +154,21 @@ pub fn original_place(origin: &Origin, segment: &str) -> Result<Place> {
 ///
 /// # Errors
 /// A failure of the disk.
-pub fn add(job: &Job<'_>, parts: &[(usize, PartRange)], corpus: &Corpus, index: &Path) -> Result<()> {
+pub fn add(
+    job: &Job<'_>,
+    parts: &[(usize, PartRange)],
+    corpus: &Corpus,
+    index: &Path,
+) -> Result<()> {
     let existing = folders(index)?;
     for folder in &existing {
         if read_segment(folder)?.job == job.id {
             return Ok(());
         }
     }
-    let last = existing.last().and_then(|path| {
-        path.file_name()?.to_str()?.strip_prefix("segment-")?.parse::<u64>().ok()
-    });
+    let last = existing
+        .last()
+        .and_then(|path| path.file_name()?.to_str()?.strip_prefix("segment-")?.parse::<u64>().ok());
     let folder = index.join(format!("segment-{:06}", last.map_or(0, |n| n + 1)));
     let part = crate::dedup::spill::part_path(&folder);
     if part.exists() {
@@ -222,34 +228,44 @@ fn write_records(
         Ok(Box::new(Records { out, path: path.to_owned(), n_records: &n_records }))
     };
     let names = job.options.field_names();
-    walk(&lanes, &names, job.options.threads, job.stop, &open, &|| (), &|(), part, number, work| {
-        let (mut n, mut out) = (0, Vec::new());
-        let Work::Block(block) = work else { return Ok((n, out)) };
-        let changed = || input_changed(&part.file.source);
-        let frame = number.checked_sub(starts[&part.file_number]);
-        let frame = frame.and_then(|at| frames[part.file_number].get(at)).ok_or_else(changed)?;
-        for (ordinal, meta) in frame.ordinals().zip(corpus.metas(frame)?) {
-            if dropped.contains(ordinal) {
-                continue;
+    walk(
+        &lanes,
+        &names,
+        job.options.threads,
+        job.stop,
+        &open,
+        &|| (),
+        &|(), part, number, work| {
+            let (mut n, mut out) = (0, Vec::new());
+            let Work::Block(block) = work else { return Ok((n, out)) };
+            let changed = || input_changed(&part.file.source);
+            let frame = number.checked_sub(starts[&part.file_number]);
+            let frame =
+                frame.and_then(|at| frames[part.file_number].get(at)).ok_or_else(changed)?;
+            for (ordinal, meta) in frame.ordinals().zip(corpus.metas(frame)?) {
+                if dropped.contains(ordinal) {
+                    continue;
+                }
+                let position = Position { offset: meta.offset, len: meta.len, line: meta.line };
+                let fields =
+                    block.fields(position, &names, job.options.utf8).map_err(|_| changed())?;
+                let place = place(job, &corpus.origin_from(frame, &meta, fields.id))?;
+                let id: serde_json::Value =
+                    serde_json::from_str(&place.id).map_err(|_| changed())?;
+                let group = fields.group.map(serde_json::value::RawValue::from_string).transpose();
+                let group = group.map_err(|_| changed())?;
+                let stored = Stored {
+                    id: serde_json::to_string(&(id, place.source, place.line)).expect("strings"),
+                    text: &fields.text,
+                    group: group.as_deref(),
+                };
+                serde_json::to_writer(&mut out, &stored).expect("writing to memory");
+                out.push(b'\n');
+                n += 1;
             }
-            let position = Position { offset: meta.offset, len: meta.len, line: meta.line };
-            let fields =
-                block.fields(position, &names, job.options.utf8).map_err(|_| changed())?;
-            let place = place(job, &corpus.origin_from(frame, &meta, fields.id))?;
-            let id: serde_json::Value = serde_json::from_str(&place.id).map_err(|_| changed())?;
-            let group = fields.group.map(serde_json::value::RawValue::from_string).transpose();
-            let group = group.map_err(|_| changed())?;
-            let stored = Stored {
-                id: serde_json::to_string(&(id, place.source, place.line)).expect("strings"),
-                text: &fields.text,
-                group: group.as_deref(),
-            };
-            serde_json::to_writer(&mut out, &stored).expect("writing to memory");
-            out.push(b'\n');
-            n += 1;
-        }
-        Ok((n, out))
-    })?;
+            Ok((n, out))
+        },
+    )?;
     Ok(n_records.into_inner())
 }
 

@@ -76,7 +76,8 @@ pub struct Job<'j> {
 }
 
 /// Names of everything that a job publishes in its output folder, the last one last.
-const PUBLISHED: [&str; 5] = ["kept", "dropped.jsonl", "quarantine.jsonl", "report.html", "report.json"];
+const PUBLISHED: [&str; 5] =
+    ["kept", "dropped.jsonl", "quarantine.jsonl", "report.html", "report.json"];
 
 impl<'j> Job<'j> {
     /// Finds the inputs and makes, or goes on with, the work folder.
@@ -166,7 +167,8 @@ impl<'j> Job<'j> {
         for file in inputs {
             let path = real(&file.path);
             if path.starts_with(&out) {
-                let message = format!("{} lies in the output folder {}", path.display(), out.display());
+                let message =
+                    format!("{} lies in the output folder {}", path.display(), out.display());
                 return Err(Error::usage("output_is_input", message));
             }
             if self.files.iter().any(|reference| real(&reference.path) == path) {
@@ -185,11 +187,11 @@ impl<'j> Job<'j> {
     fn prepare_folder(&mut self) -> Result<()> {
         let out = &self.options.out;
         let manifest = self.work("manifest.json");
-        let occupied = out.exists()
-            && fs::read_dir(out).at("list", out)?.next().is_some();
+        let occupied = out.exists() && fs::read_dir(out).at("list", out)?.next().is_some();
         match self.options.existing {
             Existing::Refuse if occupied && self.options.shard.is_none() => {
-                let hint = if manifest.exists() { "--resume or --overwrite" } else { "--overwrite" };
+                let hint =
+                    if manifest.exists() { "--resume or --overwrite" } else { "--overwrite" };
                 let message = format!("{} is not empty (use {hint})", out.display());
                 return Err(Error::usage("output_exists", message));
             }
@@ -237,8 +239,8 @@ impl<'j> Job<'j> {
 
     fn compare(&mut self, path: &Path) -> Result<()> {
         let bytes = fs::read(path).at("read", path)?;
-        let earlier: Manifest = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::corrupt(path, 0, error))?;
+        let earlier: Manifest =
+            serde_json::from_slice(&bytes).map_err(|error| Error::corrupt(path, 0, error))?;
         let now = self.manifest();
         let refuse = |what: String| Err(Error::usage("resume_mismatch", what));
         if earlier.version != now.version {
@@ -256,7 +258,10 @@ impl<'j> Job<'j> {
         if earlier.files != now.files || earlier.n_reference_files != now.n_reference_files {
             let differs = earlier.files.iter().zip(&now.files).find(|(a, b)| a != b);
             let what = differs.map_or("the list of input files differs".to_owned(), |(a, b)| {
-                format!("input {} of {} bytes != {} of {} bytes", a.source, a.size, b.source, b.size)
+                format!(
+                    "input {} of {} bytes != {} of {} bytes",
+                    a.source, a.size, b.source, b.size
+                )
             });
             return refuse(what);
         }
@@ -341,7 +346,8 @@ impl<'j> Job<'j> {
     /// `memory` if that leaves too little.
     pub fn budget(&self, n_records: u32) -> Result<u64> {
         // Rank, ordinal, representative, cluster, places, kept copies, fate: 4 bytes each; and bitmaps.
-        let fixed = u64::from(n_records) * 32 + (40 << 20) + (self.options.threads as u64 * (12 << 20));
+        let fixed =
+            u64::from(n_records) * 32 + (40 << 20) + (self.options.threads as u64 * (12 << 20));
         let left = self.options.memory_bytes.saturating_sub(fixed);
         if left < 16 << 20 {
             let message = format!(
@@ -388,7 +394,8 @@ fn remove_output(out: &Path) -> Result<()> {
     // The report goes first: without it the folder does not count as whole.
     for name in PUBLISHED.iter().rev().chain(&[".work"]) {
         let path = out.join(name);
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed =
+            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         match removed {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::io("remove", &path, &error));

@@ -202,7 +202,9 @@ fn cover(evidence: &Evidence<'_>, clusters: UnionFind, copies: u32) -> Result<Fa
             let may_keep = copies.saturating_sub(near).min(places[rank as usize]);
             n_kept[rank as usize] = may_keep;
             places[rank as usize] = may_keep;
-            if may_keep == 0 && let Some(edge) = best {
+            if may_keep == 0
+                && let Some(edge) = best
+            {
                 fates.twin[rank as usize] = edge.better;
                 fates.similarity.insert(rank, (edge.shared, edge.union));
             }
@@ -271,10 +273,12 @@ fn keep_none(evidence: &Evidence<'_>, clusters: UnionFind) -> Result<Fates> {
             continue;
         }
         let near = best.get(&group).map(|edge| edge.better);
-        let reference = [Some(group), near].into_iter().flatten().find(|&r| r < evidence.n_references);
+        let reference =
+            [Some(group), near].into_iter().flatten().find(|&r| r < evidence.n_references);
         twin[rank as usize] = reference.unwrap_or(NONE);
     }
-    let similarity = best.into_iter().map(|(rank, edge)| (rank, (edge.shared, edge.union))).collect();
+    let similarity =
+        best.into_iter().map(|(rank, edge)| (rank, (edge.shared, edge.union))).collect();
     Ok(Fates { twin, similarity, clusters })
 }
 
@@ -346,7 +350,8 @@ mod tests {
         }
         writer.finish().unwrap();
         let excluded = Bits::new(representatives.len() as u32);
-        let evidence = Evidence { representatives, edges: &edges, n_references, excluded: &excluded };
+        let evidence =
+            Evidence { representatives, edges: &edges, n_references, excluded: &excluded };
         decide(&evidence, keep, policy, copies).unwrap().twin
     }
 

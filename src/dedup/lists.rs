@@ -144,7 +144,8 @@ pub fn write(job: &Job<'_>, corpus: &Corpus, short_below: usize) -> Result<Lists
             if job.options.scope != Scope::Records {
                 continue;
             }
-            let twin_file = write_dropped(job, corpus, &origin, &verdict, &mut dropped, &dropped_path)?;
+            let twin_file =
+                write_dropped(job, corpus, &origin, &verdict, &mut dropped, &dropped_path)?;
             if let Some(file) = twin_file.filter(|&file| file < job.n_reference_files) {
                 lists.references[file].matched += 1;
             }

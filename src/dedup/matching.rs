@@ -4,7 +4,7 @@
 //! step whose file is there is not done again.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -72,9 +72,8 @@ pub fn run(
         return read_json(&findings_path);
     }
     let budget = job.budget(corpus.n_records())?;
-    let mut matching = stages.time("exact", || {
-        Matching::new(job, parts, corpus, n_references, budget)
-    })?;
+    let mut matching =
+        stages.time("exact", || Matching::new(job, parts, corpus, n_references, budget))?;
     let mut findings = Findings::default();
     let edges = match job.options.method {
         Method::Exact => matching.no_edges()?,
@@ -180,7 +179,7 @@ impl<'m> Matching<'m> {
     fn candidates(
         &self,
         plan: &Plan,
-        path: &PathBuf,
+        path: &Path,
         findings: &mut Findings,
     ) -> Result<Vec<Vec<u32>>> {
         let takes_part = |rank: u32| {
@@ -221,7 +220,7 @@ impl<'m> Matching<'m> {
         giants: &[Vec<u32>],
         fates: &Fates,
         seen: &[PathBuf],
-        path: &PathBuf,
+        path: &Path,
         findings: &mut Findings,
     ) -> Result<u64> {
         let mut known: Vec<Pair> = Vec::new();
@@ -254,7 +253,7 @@ impl<'m> Matching<'m> {
     }
 
     /// Reads the candidates' texts again and leaves their shingle sets; none without verification.
-    fn sets(&self, pairs: &PathBuf, giants: &[Vec<u32>]) -> Result<Option<Sets>> {
+    fn sets(&self, pairs: &Path, giants: &[Vec<u32>]) -> Result<Option<Sets>> {
         if !self.job.options.verify {
             return Ok(None);
         }
@@ -273,7 +272,7 @@ impl<'m> Matching<'m> {
         Sets::open(&path).map(Some)
     }
 
-    fn verify(&self, pairs: &PathBuf, sets: Option<&Sets>, edges: &PathBuf) -> Result<Tally> {
+    fn verify(&self, pairs: &Path, sets: Option<&Sets>, edges: &Path) -> Result<Tally> {
         match sets {
             Some(sets) => {
                 let threshold = self.job.options.threshold;
@@ -284,7 +283,7 @@ impl<'m> Matching<'m> {
     }
 
     /// `--no-verify`: every candidate pair counts, at the similarity that its signatures estimate.
-    fn trust(&self, pairs: &PathBuf, edges: &PathBuf) -> Result<Tally> {
+    fn trust(&self, pairs: &Path, edges: &Path) -> Result<Tally> {
         let n_perm = self.corpus.n_perm();
         let (mut a, mut b) = (vec![0; n_perm], vec![0; n_perm]);
         let mut tally = Tally::default();
@@ -302,7 +301,7 @@ impl<'m> Matching<'m> {
         Ok(tally)
     }
 
-    fn evidence<'e>(&'e self, edges: &'e PathBuf) -> Evidence<'e> {
+    fn evidence<'e>(&'e self, edges: &'e Path) -> Evidence<'e> {
         Evidence {
             representatives: &self.representatives,
             edges,
@@ -311,7 +310,7 @@ impl<'m> Matching<'m> {
         }
     }
 
-    fn decide(&self, edges: &PathBuf) -> Result<Fates> {
+    fn decide(&self, edges: &Path) -> Result<Fates> {
         let options = self.job.options;
         let evidence = self.evidence(edges);
         let mut fates = keep::decide(&evidence, &options.keep, options.policy, options.copies)?;
@@ -355,7 +354,7 @@ impl<'m> Matching<'m> {
         Ok(())
     }
 
-    fn write_verdicts(&self, edges: &PathBuf, findings: &mut Findings) -> Result<()> {
+    fn write_verdicts(&self, edges: &Path, findings: &mut Findings) -> Result<()> {
         let fates = self.decide(edges)?;
         let (rows, clusters) = keep::verdicts(
             fates,
@@ -376,7 +375,7 @@ impl<'m> Matching<'m> {
     }
 }
 
-fn write_sorted(mut rows: Sorted<Pair>, path: &PathBuf) -> Result<u64> {
+fn write_sorted(mut rows: Sorted<Pair>, path: &Path) -> Result<u64> {
     let mut writer = RowWriter::create(path)?;
     while let Some(pair) = rows.next_row()? {
         writer.write(&[pair])?;
@@ -398,28 +397,36 @@ fn collect_sets(
     let lanes = lanes_by_file(&job.files, parts, &is_wanted);
     let open = |_: usize| -> Result<Box<dyn Sink<BlockSets> + '_>> { Ok(Box::new(writer)) };
     let state = || Shingler::new(job.options.shingle, job.options.normalizer);
-    walk(&lanes, &job.options.field_names(), job.options.threads, job.stop, &open, &state, &|shingler, part, number, work| {
-        let Work::Block(block) = work else { return Ok(Vec::new()) };
-        job.progress.advance(block.n_bytes());
-        let frame = frames[part.file_number]
-            .get(number)
-            .ok_or_else(|| input_changed(&part.file.source))?;
-        let mut out = Vec::new();
-        if !wanted.any_in(frame.ordinals()) {
-            return Ok(out);
-        }
-        for (ordinal, meta) in frame.ordinals().zip(corpus.metas(frame)?) {
-            if wanted.contains(ordinal) {
-                let position = Position { offset: meta.offset, len: meta.len, line: meta.line };
-                let fields = block
-                    .fields(position, &job.names_of(part.file_number), job.options.utf8)
-                    .map_err(|_| input_changed(&part.file.source))?;
-                shingler.read(&fields.text);
-                out.push((ranks.of(ordinal), shingler.sorted_set()));
+    walk(
+        &lanes,
+        &job.options.field_names(),
+        job.options.threads,
+        job.stop,
+        &open,
+        &state,
+        &|shingler, part, number, work| {
+            let Work::Block(block) = work else { return Ok(Vec::new()) };
+            job.progress.advance(block.n_bytes());
+            let frame = frames[part.file_number]
+                .get(number)
+                .ok_or_else(|| input_changed(&part.file.source))?;
+            let mut out = Vec::new();
+            if !wanted.any_in(frame.ordinals()) {
+                return Ok(out);
             }
-        }
-        Ok(out)
-    })
+            for (ordinal, meta) in frame.ordinals().zip(corpus.metas(frame)?) {
+                if wanted.contains(ordinal) {
+                    let position = Position { offset: meta.offset, len: meta.len, line: meta.line };
+                    let fields = block
+                        .fields(position, &job.names_of(part.file_number), job.options.utf8)
+                        .map_err(|_| input_changed(&part.file.source))?;
+                    shingler.read(&fields.text);
+                    out.push((ranks.of(ordinal), shingler.sorted_set()));
+                }
+            }
+            Ok(out)
+        },
+    )
 }
 
 /// The error of a record that is not where it was.
@@ -429,10 +436,7 @@ pub fn input_changed(source: &str) -> Error {
 }
 
 /// Frames of each file, in block order.
-pub fn frames_by_file(
-    corpus: &Corpus,
-    n_files: usize,
-) -> Vec<Vec<crate::dedup::corpus::FrameRef>> {
+pub fn frames_by_file(corpus: &Corpus, n_files: usize) -> Vec<Vec<crate::dedup::corpus::FrameRef>> {
     let mut frames = vec![Vec::new(); n_files];
     for frame in corpus.frames() {
         frames[corpus.file_of(frame)].push(*frame);
@@ -448,11 +452,11 @@ pub fn verdicts(job: &Job<'_>) -> Result<RowReader<Verdict>> {
     RowReader::open(&job.work("verdicts.rows"))
 }
 
-fn read_json<T: DeserializeOwned>(path: &PathBuf) -> Result<T> {
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs::read(path).at("read", path)?;
     serde_json::from_slice(&bytes).map_err(|error| Error::corrupt(path, 0, error))
 }
 
-fn write_json<T: Serialize>(path: &PathBuf, value: &T) -> Result<()> {
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write_whole(path, &serde_json::to_vec(value).expect("numbers"))
 }

@@ -72,7 +72,8 @@ pub fn run(options: &Options, stop: &AtomicBool, progress: &dyn Progress) -> Res
     if options.existing == Existing::Resume && job::is_finished(&options.out) {
         return Ok(Outcome::AlreadyFinished);
     }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads)
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads)
         .stack_size(PARSER_STACK_BYTES)
         .build();
     let pool = pool.map_err(|error| Error::new(ErrorKind::Io, "threads", error.to_string()))?;
@@ -91,7 +92,8 @@ fn run_stages(mut job: Job<'_>) -> Result<Outcome> {
     if let Some((_, n)) = job.options.shard
         && !is_merge(&job)
     {
-        job.progress.warn(&format!("sketched {mine} of {} parts as one of {n} shards", parts.len()));
+        job.progress
+            .warn(&format!("sketched {mine} of {} parts as one of {n} shards", parts.len()));
         return Ok(Outcome::Sketched { n_parts: mine });
     }
     let corpus = job.corpus(&parts)?;
@@ -186,7 +188,8 @@ fn sketch_parts(job: &Job<'_>, parts: &[(usize, PartRange)]) -> Result<usize> {
             index::link_sketch(&job.files[*file], &job.sketch_path(number))?;
             continue;
         }
-        let part = Part { number, file: &job.files[*file], file_number: *file, range: range.clone() };
+        let part =
+            Part { number, file: &job.files[*file], file_number: *file, range: range.clone() };
         lanes.push(vec![part]);
     }
     let ngrams = job.options.contains.map(|n| reference_ngrams(job, parts, n)).transpose()?;
@@ -279,7 +282,9 @@ fn report(
             n_bands,
             rows_per_band,
             recall_at_threshold: plan.recall(job.options.threshold),
-            s_curve: (0..=100).map(|s| [f64::from(s) / 100.0, plan.recall(f64::from(s) / 100.0)]).collect(),
+            s_curve: (0..=100)
+                .map(|s| [f64::from(s) / 100.0, plan.recall(f64::from(s) / 100.0)])
+                .collect(),
             sampled_histogram: plan.histogram,
         }
     });

@@ -280,27 +280,35 @@ impl Options {
             return refuse("threshold_range", format!("{t}, expected over 0 and at most 1"));
         }
         if t == 0.0 && !self.yes_everything {
-            let message = "0 makes every candidate pair a duplicate; add --yes-everything to mean it";
+            let message =
+                "0 makes every candidate pair a duplicate; add --yes-everything to mean it";
             return refuse("threshold_range", message.into());
         }
         if !(1..=N_PERM).contains(&self.n_perm) {
             return refuse("n_perm", format!("{}, expected 1 to {N_PERM}", self.n_perm));
         }
-        if let Bands::Given(bands, rows) = self.bands {
-            if bands == 0 || rows == 0 || bands.saturating_mul(rows) > self.n_perm {
-                let message = format!("{bands}x{rows} needs {} slots, --n-perm gives {}",
-                    bands.saturating_mul(rows), self.n_perm);
-                return refuse("bands", message);
-            }
+        if let Bands::Given(bands, rows) = self.bands
+            && (bands == 0 || rows == 0 || bands.saturating_mul(rows) > self.n_perm)
+        {
+            let needed = bands.saturating_mul(rows);
+            let message =
+                format!("{bands}x{rows} needs {needed} slots, --n-perm gives {}", self.n_perm);
+            return refuse("bands", message);
         }
         if self.copies == 0 {
-            return refuse("copies", "0, expected at least 1 (to keep none, use --keep none)".into());
+            return refuse(
+                "copies",
+                "0, expected at least 1 (to keep none, use --keep none)".into(),
+            );
         }
         if self.threads == 0 || self.threads > 4096 {
             return refuse("threads", format!("{}, expected 1 to 4096", self.threads));
         }
         if self.memory_bytes < 64 << 20 {
-            return refuse("memory", format!("{} bytes, expected at least 64MiB", self.memory_bytes));
+            return refuse(
+                "memory",
+                format!("{} bytes, expected at least 64MiB", self.memory_bytes),
+            );
         }
         if let Some((i, n)) = self.shard
             && (n == 0 || (i >= n && i != crate::dedup::MERGE))
@@ -327,7 +335,9 @@ impl Options {
                 );
             }
             if self.keep == Keep::None {
-                return refuse("--lines and --paragraphs keep one copy; --keep none goes with records");
+                return refuse(
+                    "--lines and --paragraphs keep one copy; --keep none goes with records",
+                );
             }
         }
         if !self.verify && self.method == Method::Exact {
@@ -369,7 +379,9 @@ impl FromStr for Keep {
             Some((_, "")) => Err(wrong()),
             Some(("max", field)) => Ok(Self::Max(field.into())),
             Some(("min", field)) => Ok(Self::Min(field.into())),
-            Some(("source", names)) => Ok(Self::Source(names.split(',').map(String::from).collect())),
+            Some(("source", names)) => {
+                Ok(Self::Source(names.split(',').map(String::from).collect()))
+            }
             Some(_) => Err(wrong()),
             None => match text {
                 "first" => Ok(Self::First),

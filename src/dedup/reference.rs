@@ -55,7 +55,8 @@ impl NgramSet {
             *counts.entry(reference).or_default() += 1;
         }
         // Most shared grams, then the first reference.
-        let best = counts.into_iter().max_by_key(|&(reference, n)| (n, std::cmp::Reverse(reference)));
+        let best =
+            counts.into_iter().max_by_key(|&(reference, n)| (n, std::cmp::Reverse(reference)));
         best.map_or((0, 0.0), |(reference, n)| (reference + 1, n as f32 / grams.len() as f32))
     }
 }
@@ -71,7 +72,7 @@ mod tests {
         let mut set = NgramSet::new(4);
         for (ordinal, text) in ["what is the capital of France", "short one"].iter().enumerate() {
             shingler.read(text);
-            set.add(&shingler.units().to_vec(), ordinal as u32);
+            set.add(shingler.units(), ordinal as u32);
         }
         let mut look = |text: &str| {
             shingler.read(text);

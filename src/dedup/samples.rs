@@ -37,7 +37,8 @@ pub fn largest(job: &Job<'_>, corpus: &Corpus, sizes: &[u32]) -> Result<Vec<Clus
     while let Some(verdict) = rows.next_row()? {
         let shown = verdict.because != Because::Kept as u32 && verdict.twin != NONE;
         if shown && numbers.contains(&verdict.cluster) {
-            let of_twin = dropped.entry(verdict.cluster).or_default().entry(verdict.twin).or_default();
+            let of_twin =
+                dropped.entry(verdict.cluster).or_default().entry(verdict.twin).or_default();
             of_twin.push((verdict.ordinal, verdict.similarity()));
         }
     }

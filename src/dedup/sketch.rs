@@ -20,9 +20,9 @@ use crate::dedup::reference::NgramSet;
 use crate::dedup::spill::part_path;
 use crate::dedup::walk::{Part, Sink, Work};
 use crate::error::{IoContext, Result};
-use crate::record::{FieldNames, Fields};
 use crate::record::reader::{Bad, Item, Position};
 use crate::record::shingles::Shingler;
+use crate::record::{FieldNames, Fields};
 
 /// What is kept of one record. 72 bytes; the signature follows in its own array.
 #[repr(C)]

@@ -186,39 +186,47 @@ fn collect(
 ) -> Result<()> {
     let frames = frames_by_file(corpus, job.files.len());
     let lanes = lanes_by_file(&job.files, parts, &|file| job.files[file].kind.is_ok());
-    let open =
-        |_: usize| -> Result<Box<dyn Sink<Found> + '_>> { Ok(Box::new(Collector { rows: shared })) };
+    let open = |_: usize| -> Result<Box<dyn Sink<Found> + '_>> {
+        Ok(Box::new(Collector { rows: shared }))
+    };
     let options = job.options;
     let state = || Shingler::new(options.shingle, options.normalizer);
     let names = options.field_names();
-    walk(&lanes, &names, options.threads, job.stop, &open, &state, &|shingler, part, number, work| {
-        let (mut rows, mut counts) = (Vec::new(), Vec::new());
-        let Work::Block(block) = work else { return Ok((rows, counts)) };
-        job.progress.advance(block.n_bytes());
-        let changed = || input_changed(&part.file.source);
-        let frame = frames[part.file_number].get(number).ok_or_else(changed)?;
-        for (ordinal, meta) in frame.ordinals().zip(corpus.metas(frame)?) {
-            let position = Position { offset: meta.offset, len: meta.len, line: meta.line };
-            let fields =
-                block.fields(position, &names, options.utf8).map_err(|_| changed())?;
-            let mut n = 0;
-            for span in spans(&fields.text, options.scope) {
-                let hash = shingler.read(&fields.text[span.clone()]);
-                n += u32::from(shingler.n_words() > 0);
-                if shingler.n_words() >= least_words(options) {
-                    rows.push(SpanRow {
-                        hash: [hash as u64 ^ meta.group, (hash >> 64) as u64],
-                        rank: ranks.of(ordinal),
-                        start: span.start as u32,
-                        end: span.end as u32,
-                        unused: 0,
-                    });
+    walk(
+        &lanes,
+        &names,
+        options.threads,
+        job.stop,
+        &open,
+        &state,
+        &|shingler, part, number, work| {
+            let (mut rows, mut counts) = (Vec::new(), Vec::new());
+            let Work::Block(block) = work else { return Ok((rows, counts)) };
+            job.progress.advance(block.n_bytes());
+            let changed = || input_changed(&part.file.source);
+            let frame = frames[part.file_number].get(number).ok_or_else(changed)?;
+            for (ordinal, meta) in frame.ordinals().zip(corpus.metas(frame)?) {
+                let position = Position { offset: meta.offset, len: meta.len, line: meta.line };
+                let fields = block.fields(position, &names, options.utf8).map_err(|_| changed())?;
+                let mut n = 0;
+                for span in spans(&fields.text, options.scope) {
+                    let hash = shingler.read(&fields.text[span.clone()]);
+                    n += u32::from(shingler.n_words() > 0);
+                    if shingler.n_words() >= least_words(options) {
+                        rows.push(SpanRow {
+                            hash: [hash as u64 ^ meta.group, (hash >> 64) as u64],
+                            rank: ranks.of(ordinal),
+                            start: span.start as u32,
+                            end: span.end as u32,
+                            unused: 0,
+                        });
+                    }
                 }
+                counts.push((ordinal, n));
             }
-            counts.push((ordinal, n));
-        }
-        Ok((rows, counts))
-    })
+            Ok((rows, counts))
+        },
+    )
 }
 
 /// Writes the cuts by record, and a verdict for every record of which they leave nothing.
@@ -236,17 +244,17 @@ fn write_cuts(job: &Job<'_>, cuts: Sorter<Cut>, n_spans: &[u32]) -> Result<()> {
             run.push(cut);
             continue;
         }
-        if let Some(first) = run.first() {
-            if n_spans[first.ordinal as usize] as usize == run.len() {
-                verdicts.write(&[Verdict {
-                    ordinal: first.ordinal,
-                    twin: first.kept,
-                    shared: 1,
-                    union: 1,
-                    cluster: first.cluster,
-                    because: Because::Exact as u32,
-                }])?;
-            }
+        if let Some(first) = run.first()
+            && n_spans[first.ordinal as usize] as usize == run.len()
+        {
+            verdicts.write(&[Verdict {
+                ordinal: first.ordinal,
+                twin: first.kept,
+                shared: 1,
+                union: 1,
+                cluster: first.cluster,
+                because: Because::Exact as u32,
+            }])?;
         }
         run.clear();
         match next {

@@ -189,7 +189,14 @@ impl<T: Row> Sorter<T> {
     /// A sorter that holds at most `budget_bytes` of rows and spills to `folder` as `name`.
     pub fn new(folder: &Path, name: &'static str, budget_bytes: u64, unique: bool) -> Self {
         let capacity = (budget_bytes as usize / size_of::<T>()).max(1024);
-        Self { folder: folder.to_owned(), name, capacity, unique, rows: Vec::new(), runs: Vec::new() }
+        Self {
+            folder: folder.to_owned(),
+            name,
+            capacity,
+            unique,
+            rows: Vec::new(),
+            runs: Vec::new(),
+        }
     }
 
     /// Adds one row.

@@ -314,11 +314,7 @@ fn compare(
     Ok(())
 }
 
-fn fetch<'s>(
-    sets: &Sets,
-    loaded: &'s HashMap<u32, Vec<u64>>,
-    rank: u32,
-) -> Result<Cow<'s, [u64]>> {
+fn fetch<'s>(sets: &Sets, loaded: &'s HashMap<u32, Vec<u64>>, rank: u32) -> Result<Cow<'s, [u64]>> {
     match loaded.get(&rank) {
         Some(set) => Ok(Cow::Borrowed(set)),
         None => sets.read(rank).map(Cow::Owned),
@@ -330,7 +326,9 @@ fn fetch<'s>(
 /// # Errors
 /// A failure of the disk.
 pub fn merge_runs(mut runs: Vec<PathBuf>, out: &Path) -> Result<()> {
-    if runs.len() == 1 && let Some(run) = runs.pop() {
+    if runs.len() == 1
+        && let Some(run) = runs.pop()
+    {
         return std::fs::rename(&run, out).at("rename to", out);
     }
     let mut writer = RowWriter::<Edge>::create(out)?;

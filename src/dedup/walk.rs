@@ -9,8 +9,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::core::limits::PARSER_STACK_BYTES;
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::reader::{Block, PartRange, PartReader};
 use crate::record::input::InputFile;
+use crate::record::reader::{Block, PartRange, PartReader};
 use crate::record::{FieldNames, Problem};
 
 /// One part of one file.
@@ -214,10 +214,7 @@ impl<'a, Out: Send> Walk<'_, 'a, Out> {
         Ok(true)
     }
 
-    fn try_lane(
-        &self,
-        lane: &std::sync::Arc<Lane<'a, Out>>,
-    ) -> Result<Option<Taken<'a, Out>>> {
+    fn try_lane(&self, lane: &std::sync::Arc<Lane<'a, Out>>) -> Result<Option<Taken<'a, Out>>> {
         let Ok(mut input) = lane.input.try_lock() else { return Ok(None) };
         if input.done || input.n_read >= lane.n_taken.load(Ordering::Acquire) + self.limit {
             return Ok(None);

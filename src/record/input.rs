@@ -159,7 +159,8 @@ impl Found {
         let wrong = |error: String| Error::usage("glob", format!("{pattern}: {error}"));
         // As a shell does it: hidden files only by name.
         let hidden = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
-        let matches = glob::glob_with(&pattern, hidden).map_err(|error| wrong(error.to_string()))?;
+        let matches =
+            glob::glob_with(&pattern, hidden).map_err(|error| wrong(error.to_string()))?;
         let before = self.paths.len();
         for path in matches {
             self.add(&absolute(&path.map_err(|error| wrong(error.to_string()))?)?)?;

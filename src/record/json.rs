@@ -92,13 +92,26 @@ fn token(name: &str, value: &LazyValue<'_>) -> Result<Option<String>, Problem> {
     }
 }
 
-/// The characters of a JSON string literal, quotes included in `raw`.
+/// The characters of a checked JSON string literal, quotes included in `raw`. Texts are full of `\n`, so the
+/// escapes of one letter are done here; at the first `\u` the library takes over.
 fn decode_string(raw: &str) -> Result<String, Problem> {
-    let inner = &raw[1..raw.len() - 1];
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-        return Ok(inner.to_owned());
+    let mut rest = &raw[1..raw.len() - 1];
+    let mut text = String::with_capacity(rest.len());
+    while let Some(n) = memchr::memchr(b'\\', rest.as_bytes()) {
+        text.push_str(&rest[..n]);
+        text.push(match rest.as_bytes().get(n + 1) {
+            Some(b'n') => '\n',
+            Some(b't') => '\t',
+            Some(b'r') => '\r',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(&byte @ (b'"' | b'\\' | b'/')) => char::from(byte),
+            _ => return sonic_rs::from_str::<String>(raw).map_err(|error| invalid(&error)),
+        });
+        rest = &rest[n + 2..];
     }
-    sonic_rs::from_str::<String>(raw).map_err(|error| invalid(&error))
+    text.push_str(rest);
+    Ok(text)
 }
 
 /// The problem of a record whose field is absent.
@@ -346,6 +359,16 @@ mod tests {
     }
 
     #[test]
+    fn escapes_are_decoded_as_the_library_does() {
+        let inners =
+            ["", "a", r"\n", r#"a\\n\tb\r\b\f\/\""#, r"\u0041\n", r"\n\ud83d\ude00 é", r"\\u0041"];
+        for inner in inners {
+            let raw = format!("\"{inner}\"");
+            assert_eq!(decode_string(&raw).unwrap(), sonic_rs::from_str::<String>(&raw).unwrap());
+        }
+    }
+
+    #[test]
     fn each_fault_has_its_code() {
         assert_eq!(code(r#"{"text": "a""#), "json_invalid");
         assert_eq!(code(r#"{"text": "a"} x"#), "json_invalid");
@@ -367,7 +390,8 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_refused_without_recursion() {
-        let parser = std::thread::Builder::new().stack_size(crate::core::limits::PARSER_STACK_BYTES);
+        let parser =
+            std::thread::Builder::new().stack_size(crate::core::limits::PARSER_STACK_BYTES);
         parser.spawn(refuse_deep_nesting).unwrap().join().unwrap();
     }
 
@@ -409,7 +433,10 @@ mod tests {
             assert_eq!(found, [r#"{"a": "}\"]"}"#, "[1, 2]", "3", "\"x\""], "step {step}");
             assert!(complete);
         }
-        assert_eq!(values(b"{\"a\":1}\n{\"b\":2}", 3), (vec!["{\"a\":1}".into(), "{\"b\":2}".into()], true));
+        assert_eq!(
+            values(b"{\"a\":1}\n{\"b\":2}", 3),
+            (vec!["{\"a\":1}".into(), "{\"b\":2}".into()], true)
+        );
         assert!(!values(b"[{}", 9).1);
         assert!(!values(b"[{} {}]", 9).1);
         assert!(!values(b"[{}] x", 9).1);

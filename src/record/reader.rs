@@ -214,7 +214,10 @@ impl Block {
             is_record: true,
         };
         if raw.len() > RECORD_BYTES {
-            return visit(Item::Bad(Bad { raw: raw[..OVERSIZE_HEAD_BYTES].to_vec(), ..bad(too_large()) }));
+            return visit(Item::Bad(Bad {
+                raw: raw[..OVERSIZE_HEAD_BYTES].to_vec(),
+                ..bad(too_large())
+            }));
         }
         match read_json(raw, names, utf8) {
             Ok(fields) => {
@@ -351,12 +354,11 @@ impl PartReader {
             (Format::Json, _) => {
                 Ok(Self::Values(ValueReader::new(Stream::open(&file.path, compression)?)))
             }
-            (Format::Text, _) => {
-                Ok(Self::Document(Some(Stream::open(&file.path, compression)?)))
-            }
+            (Format::Text, _) => Ok(Self::Document(Some(Stream::open(&file.path, compression)?))),
             #[cfg(feature = "parquet")]
             (Format::Parquet, &PartRange::RowGroup(group)) => {
-                crate::record::parquet::RowGroupReader::open(&file.path, group, names).map(Self::Rows)
+                crate::record::parquet::RowGroupReader::open(&file.path, group, names)
+                    .map(Self::Rows)
             }
             (Format::Parquet, _) => {
                 let _ = names;
@@ -491,7 +493,8 @@ impl LineReader {
         if skip > 0 {
             bytes.drain(..skip);
         }
-        let block = Block { content: Content::Lines(bytes), offset: offset + skip as u64, tail: vec![] };
+        let block =
+            Block { content: Content::Lines(bytes), offset: offset + skip as u64, tail: vec![] };
         Ok(Some(block))
     }
 
@@ -518,7 +521,9 @@ impl LineReader {
         }
         // The line that holds byte `limit - 1` is the last of this part.
         let last = (self.limit - 1).saturating_sub(offset) as usize;
-        if last < len && let Some(n) = memchr::memchr(b'\n', &bytes[last..]) {
+        if last < len
+            && let Some(n) = memchr::memchr(b'\n', &bytes[last..])
+        {
             bytes.truncate(last + n + 1);
             return true;
         }
@@ -558,8 +563,7 @@ impl LineReader {
                 }
             }
         }
-        let bad =
-            Bad { offset, len, line: 0, raw: bytes, problem: too_large(), is_record: true };
+        let bad = Bad { offset, len, line: 0, raw: bytes, problem: too_large(), is_record: true };
         Block { tail: vec![bad], ..Block::default() }
     }
 
@@ -638,7 +642,9 @@ impl ValueReader {
             return self.failed.take().map_or(Ok(None), Err);
         }
         let mut tail = Vec::new();
-        if self.done && let Some(start) = self.start.take() {
+        if self.done
+            && let Some(start) = self.start.take()
+        {
             tail.push(self.unfinished(start));
         }
         Ok(Some(self.cut(ranges, tail)))
@@ -695,7 +701,10 @@ impl ValueReader {
                     return;
                 }
                 Split::Broken(at) => {
-                    let message = format!("unexpected byte between values, at byte {}", self.offset + at as u64);
+                    let message = format!(
+                        "unexpected byte between values, at byte {}",
+                        self.offset + at as u64
+                    );
                     self.fail(Problem::new("json_invalid", message));
                     return;
                 }
@@ -760,7 +769,13 @@ mod tests {
                         first_line += block.visit(&names(), Utf8::Strict, &mut |item| {
                             out.push(match item {
                                 Item::Record(p, _, f) => {
-                                    format!("{}+{}@{}:{}", p.offset, p.len, first_line + p.line, f.text)
+                                    format!(
+                                        "{}+{}@{}:{}",
+                                        p.offset,
+                                        p.len,
+                                        first_line + p.line,
+                                        f.text
+                                    )
                                 }
                                 Item::Bad(bad) => {
                                     format!("{}@{}", bad.problem.code, first_line + bad.line)
@@ -787,19 +802,30 @@ mod tests {
 
     #[test]
     fn lines_keep_their_positions_through_blanks_crlf_marks_and_a_missing_end() {
-        let (_dir, path) =
-            file("a.jsonl", b"\xef\xbb\xbf{\"text\":\"a\"}\r\n\n{\"text\":\"b\"}\nbad\n{\"text\":\"c\"}");
+        let (_dir, path) = file(
+            "a.jsonl",
+            b"\xef\xbb\xbf{\"text\":\"a\"}\r\n\n{\"text\":\"b\"}\nbad\n{\"text\":\"c\"}",
+        );
         let got = read(&path, &[PartRange::Whole]);
         assert_eq!(got, ["3+14@0:a", "18+13@2:b", "json_invalid@3", "35+12@4:c"]);
     }
 
     #[test]
     fn any_cut_into_byte_ranges_reads_each_line_once() {
-        let lines: Vec<String> = (0..40).map(|n| format!("{{\"text\":\"{}\"}}\n", "x".repeat(n))).collect();
+        let lines: Vec<String> =
+            (0..40).map(|n| format!("{{\"text\":\"{}\"}}\n", "x".repeat(n))).collect();
         let (_dir, path) = file("a.jsonl", lines.concat().as_bytes());
         let size = lines.concat().len() as u64;
         let strip = |rows: Vec<String>| -> Vec<String> {
-            rows.iter().map(|row| format!("{}:{}", row.split('@').next().unwrap(), row.rsplit(':').next().unwrap())).collect()
+            rows.iter()
+                .map(|row| {
+                    format!(
+                        "{}:{}",
+                        row.split('@').next().unwrap(),
+                        row.rsplit(':').next().unwrap()
+                    )
+                })
+                .collect()
         };
         let whole = strip(read(&path, &[PartRange::Whole]));
         assert_eq!(whole.len(), 40);
@@ -818,8 +844,10 @@ mod tests {
         content.resize(content.len() + RECORD_BYTES + (3 << 20), b'x');
         content.extend_from_slice(b"\"}\n{\"text\":\"b\"}\n");
         let (_dir, path) = file("a.jsonl", &content);
-        let got: Vec<String> =
-            read(&path, &[PartRange::Whole]).iter().map(|row| row.split(['+', '@']).next().unwrap().to_owned()).collect();
+        let got: Vec<String> = read(&path, &[PartRange::Whole])
+            .iter()
+            .map(|row| row.split(['+', '@']).next().unwrap().to_owned())
+            .collect();
         let b = content.len() - 13;
         assert_eq!(got, ["0", "record_size", &b.to_string()]);
     }
@@ -829,7 +857,10 @@ mod tests {
         let (_dir, path) = file("a.json", b"[{\"text\":\"a\"}, {\"text\":\"b\"}, 7]");
         assert_eq!(read(&path, &[PartRange::Whole]), ["1+12@0:a", "15+12@1:b", "json_invalid@2"]);
         let (_dir, path) = file("b.json", b"[{\"text\":\"a\"}, {\"text\":");
-        assert_eq!(read(&path, &[PartRange::Whole]), ["1+12@0:a", "json_truncated@1", "json_truncated"]);
+        assert_eq!(
+            read(&path, &[PartRange::Whole]),
+            ["1+12@0:a", "json_truncated@1", "json_truncated"]
+        );
     }
 
     #[test]

@@ -46,7 +46,8 @@ impl FromStr for ShingleKind {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let wrong = || {
-            let message = format!("{text:?}, expected word:N, char:N or code:N with N from 1 to 1000");
+            let message =
+                format!("{text:?}, expected word:N, char:N or code:N with N from 1 to 1000");
             Error::usage("shingle", message)
         };
         let (unit, n) = text.split_once(':').ok_or_else(wrong)?;
@@ -150,7 +151,8 @@ pub fn roll(units: &[u64], n: usize, mut visit: impl FnMut(u64)) {
     }
     let n = n.min(units.len());
     let oldest = (1..n).fold(1u64, |power, _| power.wrapping_mul(ROLL));
-    let mut sum = units[..n].iter().fold(0u64, |sum, &unit| sum.wrapping_mul(ROLL).wrapping_add(unit));
+    let mut sum =
+        units[..n].iter().fold(0u64, |sum, &unit| sum.wrapping_mul(ROLL).wrapping_add(unit));
     visit(mix64(sum));
     for (&old, &new) in units.iter().zip(&units[n..]) {
         sum = sum.wrapping_sub(old.wrapping_mul(oldest)).wrapping_mul(ROLL).wrapping_add(new);
@@ -175,11 +177,22 @@ impl Words {
         self.glued.clear();
         find_edges(text.as_bytes(), &mut self.edges);
         let edges = std::mem::take(&mut self.edges);
+        if text.is_ascii() {
+            // Every run is one word: the loop that most texts take has no branch for anything else.
+            let words = edges.chunks_exact(2).map(|edge| (edge[0] as usize, edge[1] as usize));
+            self.hashes.extend(words.map(|(start, end)| {
+                short_ascii_word(text.as_bytes(), start, end, lower)
+                    .unwrap_or_else(|| ascii_word(&text.as_bytes()[start..end], lower))
+            }));
+            self.edges = edges;
+            return;
+        }
         for edge in edges.chunks_exact(2) {
             let (start, end) = (edge[0] as usize, edge[1] as usize);
-            let short = short_ascii_word(text.as_bytes(), start, end, lower);
-            match short.or_else(|| ascii_word(&text.as_bytes()[start..end], lower)) {
+            let run = &text.as_bytes()[start..end];
+            match short_ascii_word(text.as_bytes(), start, end, lower) {
                 Some(hash) => self.hashes.push(hash),
+                None if run.is_ascii() => self.hashes.push(ascii_word(run, lower)),
                 None => self.unicode_words(&text[start..end], lower),
             }
         }
@@ -242,10 +255,13 @@ fn find_edges(bytes: &[u8], edges: &mut Vec<u32>) {
         };
         let mut changes = space ^ (space << 1 | after_space);
         after_space = space >> 63;
-        while changes != 0 {
-            edges.push(block as u32 * 64 + changes.trailing_zeros());
+        let mut found = [0; 64];
+        let n = changes.count_ones() as usize;
+        for edge in &mut found[..n] {
+            *edge = block as u32 * 64 + changes.trailing_zeros();
             changes &= changes - 1;
         }
+        edges.extend_from_slice(&found[..n]);
     }
     if edges.len() % 2 == 1 {
         edges.push(bytes.len() as u32);
@@ -295,7 +311,7 @@ fn in_unspaced_blocks(c: u32) -> bool {
         | 0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xf900..=0xfaff // Han
         | 0xff66..=0xff9f             // half-width Katakana
         | 0x1b000..=0x1b16f           // Kana supplements
-        | 0x20000..=0x323af)          // Han, supplementary planes
+        | 0x20000..=0x323af) // Han, supplementary planes
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -342,11 +358,8 @@ fn short_ascii_word(bytes: &[u8], start: usize, end: usize, lower: bool) -> Opti
     Some(finish_word(if len > 8 { two } else { one }, len))
 }
 
-/// [`hash_word`] of an ASCII word of any length; `None` if it is not ASCII.
-fn ascii_word(word: &[u8], lower: bool) -> Option<u64> {
-    if !word.is_ascii() {
-        return None;
-    }
+/// [`hash_word`] of an ASCII word of any length.
+fn ascii_word(word: &[u8], lower: bool) -> u64 {
     let mut hash = WORD_SEED;
     for chunk in word.chunks(8) {
         let x = match chunk.try_into() {
@@ -355,7 +368,7 @@ fn ascii_word(word: &[u8], lower: bool) -> Option<u64> {
         };
         hash = step_word(hash, if lower { lower_ascii(x) } else { x });
     }
-    Some(finish_word(hash, word.len()))
+    finish_word(hash, word.len())
 }
 
 #[inline(always)]
@@ -421,7 +434,11 @@ fn cut_code(text: &str, lower: bool, units: &mut Vec<u64>) {
         if c.is_whitespace() {
             continue;
         }
-        if lower { push_lower(c, &mut token) } else { token.push(c) }
+        if lower {
+            push_lower(c, &mut token)
+        } else {
+            token.push(c)
+        }
         if !in_name {
             flush(&mut token);
         }
@@ -470,8 +487,25 @@ mod tests {
     #[test]
     fn the_fast_word_cutter_agrees_with_the_plain_one() {
         let pieces = [
-            "a", "Zebra", "straße", " ", "\t", "\r\n", "\u{3000}", "日本語", "ΣΊΣΥΦΟΣ", "x1", "\u{1}", "é",
-            "ภาษาไทย", "exactly8", "exactly-sixteen!", "\u{1c}", "\u{85}", "[@Z{", "0123456789abcdefXYZ",
+            "a",
+            "Zebra",
+            "straße",
+            " ",
+            "\t",
+            "\r\n",
+            "\u{3000}",
+            "日本語",
+            "ΣΊΣΥΦΟΣ",
+            "x1",
+            "\u{1}",
+            "é",
+            "ภาษาไทย",
+            "exactly8",
+            "exactly-sixteen!",
+            "\u{1c}",
+            "\u{85}",
+            "[@Z{",
+            "0123456789abcdefXYZ",
         ];
         let mut state = 7;
         for round in 0..20_000u64 {
@@ -487,7 +521,8 @@ mod tests {
     #[test]
     fn the_space_mask_agrees_with_the_plain_one() {
         for start in 0..=255u8 {
-            let bytes: [u8; 64] = std::array::from_fn(|i| start.wrapping_add((i as u8).wrapping_mul(5)));
+            let bytes: [u8; 64] =
+                std::array::from_fn(|i| start.wrapping_add((i as u8).wrapping_mul(5)));
             assert_eq!(space_mask(&bytes), plain_space_mask(&bytes));
         }
     }

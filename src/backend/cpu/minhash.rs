@@ -186,11 +186,16 @@ mod tests {
                 }
             }
         }
-        let missing = [Level::Avx2, Level::Avx512].into_iter().filter(|l| !Level::available().contains(l));
-        let missing: Vec<String> = missing.map(|level| format!("{level:?}").to_lowercase()).collect();
+        let missing =
+            [Level::Avx2, Level::Avx512].into_iter().filter(|l| !Level::available().contains(l));
+        let missing: Vec<String> =
+            missing.map(|level| format!("{level:?}").to_lowercase()).collect();
         println!("levels not on this processor: {missing:?}");
         let required = std::env::var("NEARKIN_REQUIRE").unwrap_or_default();
-        assert!(!required.split(',').any(|r| missing.iter().any(|m| m == r)), "required: {required}");
+        assert!(
+            !required.split(',').any(|r| missing.iter().any(|m| m == r)),
+            "required: {required}"
+        );
     }
 
     #[test]

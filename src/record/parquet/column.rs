@@ -37,8 +37,8 @@ impl<T: DataType> Column<T> {
         }
     }
 
-    /// Decodes the next rows in place of the last ones. Returns their number, 0 at the end of the row
-    /// group.
+    /// Decodes the next rows in place of the last ones. Returns their number, 0 at the end of the
+    /// row group.
     ///
     /// # Errors
     /// Damage, or a number of rows that is not the row group's.

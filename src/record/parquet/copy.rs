@@ -1,12 +1,13 @@
 //! Kept rows, column by column, into a file of the same schema.
 //!
-//! Values and levels are copied as Parquet has them, not by way of Arrow, so that types that Arrow has no
-//! match for come out as they went in.
+//! Values and levels are copied as Parquet has them, not by way of Arrow, so that types that Arrow
+//! has no match for come out as they went in.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow_schema::Schema;
 use parquet::arrow::{ARROW_SCHEMA_META_KEY, encode_arrow_schema, parquet_to_arrow_schema};
 use parquet::basic::{Encoding, LogicalType, Repetition, Type as PhysicalType};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
@@ -17,13 +18,13 @@ use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::file::writer::{
     SerializedColumnWriter, SerializedFileWriter, SerializedRowGroupWriter,
 };
-use parquet::schema::types::{Type, TypePtr};
+use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 
 use super::column::Column;
 use super::file::{Group, ParquetFile, as_error};
 use super::guard::{Fault, guarded};
+use super::kind::find;
 use super::output::Output;
-use super::read::find;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Annotation;
 
@@ -49,10 +50,11 @@ const ANNOTATIONS: [(&str, PhysicalType, Repetition); 5] = [
     ("nearkin_weight", PhysicalType::DOUBLE, Repetition::REQUIRED),
 ];
 
-/// Copies the rows of `input` that `fate` keeps to `output`, every column untouched: same schema, same
-/// compression, same metadata, same row groups less those that lose all rows. With `annotate`, the
-/// `nearkin_` columns are added. `fate` is asked once for every row, by its number in the file from 0, in
-/// order; the row groups in `skip`, from 0, are left out unasked. Returns the number of rows written.
+/// Copies the rows of `input` that `fate` keeps to `output`, every column untouched: same schema,
+/// same compression, same metadata, same row groups less those that lose all rows. With `annotate`,
+/// the `nearkin_` columns are added. `fate` is asked once for every row, by its number in the file
+/// from 0, in order; the row groups in `skip`, from 0, are left out unasked. Returns the number of
+/// rows written.
 ///
 /// Memory: one page of one column, and the edited texts and annotations of one row group.
 ///
@@ -106,13 +108,12 @@ fn open_writer(
     if let Some(index) = first_group {
         properties = same_encodings(input, index, properties);
     }
-    let metadata = key_values(input, annotate)?;
-    let properties = properties.set_key_value_metadata(metadata).build();
+    let properties = properties.set_key_value_metadata(key_values(input, annotate)).build();
     Ok(SerializedFileWriter::new(output, schema, Arc::new(properties))?)
 }
 
-/// Compression and encoding of each column as in row group `index`; levels of compression are not written
-/// in files, and are the codecs' defaults.
+/// Compression and encoding of each column as in row group `index`; levels of compression are not
+/// written in files, and are the codecs' defaults.
 fn same_encodings(
     input: &ParquetFile,
     index: usize,
@@ -125,11 +126,7 @@ fn same_encodings(
         properties = properties
             .set_column_compression(path.clone(), chunk.compression())
             .set_column_dictionary_enabled(path.clone(), has_dictionary);
-        let plain = chunk.encodings().find(|encoding| {
-            let delta = [Encoding::DELTA_BINARY_PACKED, Encoding::DELTA_LENGTH_BYTE_ARRAY];
-            delta.contains(encoding)
-                || [Encoding::DELTA_BYTE_ARRAY, Encoding::BYTE_STREAM_SPLIT].contains(encoding)
-        });
+        let plain = chunk.encodings().find(|&encoding| is_kept(encoding, chunk.column_type()));
         if let Some(encoding) = plain {
             properties = properties.set_column_encoding(path, encoding);
         }
@@ -139,6 +136,16 @@ fn same_encodings(
         properties = properties.set_compression(chunk.compression());
     }
     properties
+}
+
+/// Whether values that are in no dictionary are encoded as in the input; the default is PLAIN.
+fn is_kept(encoding: Encoding, physical: PhysicalType) -> bool {
+    match encoding {
+        Encoding::DELTA_BINARY_PACKED | Encoding::DELTA_BYTE_ARRAY => true,
+        Encoding::BYTE_STREAM_SPLIT => true,
+        Encoding::DELTA_LENGTH_BYTE_ARRAY => physical == PhysicalType::BYTE_ARRAY,
+        _ => false,
+    }
 }
 
 fn annotated_schema(root: &Type) -> Result<TypePtr, Fault> {
@@ -155,23 +162,28 @@ fn annotated_schema(root: &Type) -> Result<TypePtr, Fault> {
     Ok(Arc::new(Type::group_type_builder(root.name()).with_fields(fields).build()?))
 }
 
-/// The file's own metadata; Arrow's copy of the schema is made anew if columns are added, since readers
-/// would find it to be that of another file.
-fn key_values(input: &ParquetFile, annotate: bool) -> Result<Option<Vec<KeyValue>>, Fault> {
-    let metadata = input.metadata().file_metadata();
-    let mut pairs = metadata.key_value_metadata().cloned();
-    for pair in pairs.iter_mut().flatten() {
-        if annotate && pair.key == ARROW_SCHEMA_META_KEY {
-            let old = parquet_to_arrow_schema(input.schema(), metadata.key_value_metadata())?;
-            let added = annotated_schema(&Type::group_type_builder("added").build()?)?;
-            let added = parquet::schema::types::SchemaDescriptor::new(added);
-            let added = parquet_to_arrow_schema(&added, None)?;
-            let fields: Vec<_> = old.fields().iter().chain(added.fields()).cloned().collect();
-            let schema = arrow_schema::Schema::new_with_metadata(fields, old.metadata().clone());
-            pair.value = Some(encode_arrow_schema(&schema));
+/// The file's own metadata; Arrow's copy of the schema is made anew if columns are added, since
+/// readers would find it to be that of another file.
+fn key_values(input: &ParquetFile, annotate: bool) -> Option<Vec<KeyValue>> {
+    let mut pairs = input.metadata().file_metadata().key_value_metadata().cloned()?;
+    if annotate {
+        // A copy of the schema that cannot be read is of no use to other readers either.
+        let schema = guarded(|| annotated_arrow_schema(input)).ok();
+        pairs.retain(|pair| pair.key != ARROW_SCHEMA_META_KEY || schema.is_some());
+        for pair in pairs.iter_mut().filter(|pair| pair.key == ARROW_SCHEMA_META_KEY) {
+            pair.value.clone_from(&schema);
         }
     }
-    Ok(pairs)
+    Some(pairs)
+}
+
+fn annotated_arrow_schema(input: &ParquetFile) -> Result<String, Fault> {
+    let pairs = input.metadata().file_metadata().key_value_metadata();
+    let old = parquet_to_arrow_schema(input.schema(), pairs)?;
+    let added = annotated_schema(&Type::group_type_builder("added").build()?)?;
+    let added = parquet_to_arrow_schema(&SchemaDescriptor::new(added), None)?;
+    let fields: Vec<_> = old.fields().iter().chain(added.fields()).cloned().collect();
+    Ok(encode_arrow_schema(&Schema::new_with_metadata(fields, old.metadata().clone())))
 }
 
 /// What becomes of the rows of one row group.

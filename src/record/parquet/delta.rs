@@ -72,8 +72,8 @@ fn values_start(buf: &[u8], n_values: u32, levels: [(i16, Encoding); 2]) -> Resu
     Ok(at)
 }
 
-/// Prefix lengths, then suffix lengths. Every value may repeat the one before it, so that a page can
-/// stand for the square of its bytes.
+/// Prefix lengths, then suffix lengths. Every value may repeat the one before it, so that a page
+/// can stand for the square of its bytes.
 fn check_prefixes(values: &[u8], n_values: u32) -> Result<(), Fault> {
     let (prefix_bytes, end) = Block::open(values, n_values)?.sum()?;
     let suffixes = values.get(end..).ok_or_else(short)?;
@@ -209,7 +209,8 @@ fn bits(bytes: &[u8], at: usize, width: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// One block of 128 values in 4 parts, of which `n` count, every delta being `delta` in `width` bits.
+    /// One block of 128 values in 4 parts, of which `n` count, every delta being `delta` in `width`
+    /// bits.
     fn packed(n: u8, first: u8, width: u8) -> Vec<u8> {
         let mut bytes = vec![0x80, 0x01, 4, n, first * 2, 0, width, width, width, width];
         bytes.resize(bytes.len() + 128 * usize::from(width) / 8, 0xff);

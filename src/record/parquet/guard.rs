@@ -1,5 +1,5 @@
-//! What decoding can come to, and the fence around it: a panic inside a decoder is damage to one row
-//! group, not the end of the job.
+//! What decoding can come to, and the fence around it: a panic inside a decoder is damage to one
+//! row group, not the end of the job.
 
 use std::cell::Cell;
 use std::fmt;

@@ -27,9 +27,9 @@ const ROW_GROUP_BYTES: usize = 128 << 20;
 
 /// Finds the schema of JSON lines.
 ///
-/// Integers are Int64, or UInt64 if they need it, or Float64 if there are fractions in the same field and
-/// no integer would lose digits. A field that is missing or null on some lines is null there. A field that
-/// is null on all lines is of type Null.
+/// Integers are Int64, or UInt64 if they need it, or Float64 if there are fractions in the same
+/// field and no integer would lose digits. A field that is missing or null on some lines is null
+/// there. A field that is null on all lines is of type Null.
 #[derive(Default)]
 pub struct SchemaBuilder {
     root: Shape,

@@ -21,11 +21,12 @@ use super::text::{as_text, with_text};
 use crate::error::{Error, Result};
 use crate::record::Problem;
 
-/// Shows `visit` each row of row group `row_group`, from 0, as one JSON object without line end: all
-/// columns in their order, null where there is no value. Rows are numbered from 0 in the file.
+/// Shows `visit` each row of row group `row_group`, from 0, as one JSON object without line end:
+/// all columns in their order, null where there is no value. Rows are numbered from 0 in the file.
 ///
-/// Bytes become hexadecimal strings, times ISO 8601 strings in UTC, decimals numbers, maps objects; what
-/// is not UTF-8 in a string becomes U+FFFD; NaN and the infinities, which JSON has not, become null.
+/// Bytes become hexadecimal strings, times ISO 8601 strings in UTC, decimals numbers, maps objects;
+/// what is not UTF-8 in a string becomes U+FFFD; NaN and the infinities, which JSON has not, become
+/// null.
 ///
 /// # Errors
 /// `visit`'s own, or what [`check_json`] finds.
@@ -59,8 +60,8 @@ pub fn rows_as_json(
     written.map_err(|fault| as_error(&group.problem(&fault)))
 }
 
-/// Whether [`rows_as_json`] can show all rows of row group `row_group`. [`super::RowGroupReader`] does not
-/// ask: a copy as Parquet needs less.
+/// Whether [`rows_as_json`] can show all rows of row group `row_group`. [`super::RowGroupReader`]
+/// does not ask: a copy as Parquet needs less.
 ///
 /// # Errors
 /// Damage, or a column of a type that JSON has no form for, such as a map whose keys are numbers.
@@ -139,9 +140,9 @@ impl Batches {
     }
 }
 
-/// Strings and bytes are views of the pages: a dictionary that names a large value a thousand times is
-/// still that one value in memory. Arrow's own copy of the schema is not heeded, since JSON would show
-/// nothing of it but the names of time zones.
+/// Strings and bytes are views of the pages: a dictionary that names a large value a thousand times
+/// is still that one value in memory. Arrow's own copy of the schema is not heeded, since JSON
+/// would show nothing of it but the names of time zones.
 fn view(field: &FieldRef) -> FieldRef {
     let data_type = match field.data_type() {
         DataType::Utf8 => DataType::Utf8View,

@@ -75,12 +75,14 @@ impl Write for Output {
 }
 
 fn remember<T>(shared: &mut Shared, outcome: io::Result<T>) -> io::Result<T> {
-    outcome.map_err(|error| {
-        let copy = error.raw_os_error().map_or_else(
-            || io::Error::new(error.kind(), error.to_string()),
-            io::Error::from_raw_os_error,
-        );
-        shared.error.get_or_insert(copy);
-        error
-    })
+    if let Err(error) = &outcome
+        && shared.error.is_none()
+        && error.kind() != io::ErrorKind::Interrupted
+    {
+        shared.error = Some(match error.raw_os_error() {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None => io::Error::new(error.kind(), error.to_string()),
+        });
+    }
+    outcome
 }

@@ -1,5 +1,5 @@
-//! Pages of one column: sizes from their headers before they are decompressed, counts inside them before
-//! they are decoded.
+//! Pages of one column: sizes from their headers before they are decompressed, counts inside them
+//! before they are decoded.
 
 use std::fs::File;
 use std::io::Read;
@@ -20,14 +20,15 @@ use super::guard::Fault;
 use super::thrift::{PageHeader, Stop, page_header};
 use crate::core::limits::{EXPANSION_FLOOR_BYTES, EXPANSION_RATIO};
 
-/// Largest page once decompressed: writers end a page at about 1 MiB, but some only every 1,024 rows.
+/// Largest page once decompressed: writers end a page at about 1 MiB, but some only every 1,024
+/// rows.
 const PAGE_BYTES: u64 = 1 << 30;
 
 /// Bytes first read for a page header, and most: it may hold the smallest and the largest value.
 const HEADER_BYTES: (u64, u64) = (1 << 10, 16 << 20);
 
-/// Largest page for which the three meanings of the old LZ4 codec are tried: one of them does not heed
-/// the declared size, and reaches 255 times the compressed one.
+/// Largest page for which the three meanings of the old LZ4 codec are tried: one of them does not
+/// heed the declared size, and reaches 255 times the compressed one.
 const OLD_LZ4_BYTES: u64 = 4 << 20;
 
 /// What the page headers of a column say.
@@ -102,15 +103,16 @@ fn check_sizes(header: &PageHeader, left: u64) -> Result<(), Fault> {
     let limit = EXPANSION_FLOOR_BYTES.max(compressed * EXPANSION_RATIO).min(PAGE_BYTES);
     if uncompressed > limit {
         let message = format!(
-            "a page of {uncompressed} bytes from {compressed}, limit x{EXPANSION_RATIO} and {PAGE_BYTES}"
+            "a page of {uncompressed} bytes from {compressed}, limit x{EXPANSION_RATIO} and \
+             {PAGE_BYTES}"
         );
         return Err(Fault::Expansion(message));
     }
     Ok(())
 }
 
-/// gzip and Brotli are decompressed to their end by the decoder, whatever the header says: theirs are
-/// counted first. The other codecs stop at the declared size.
+/// gzip and Brotli are decompressed to their end by the decoder, whatever the header says: theirs
+/// are counted first. The other codecs stop at the declared size.
 fn check_expansion(
     file: &File,
     at: u64,

@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, DataType};
 use parquet::file::metadata::ParquetMetaData;
-use parquet::schema::types::{SchemaDescriptor, Type};
+use parquet::schema::types::SchemaDescriptor;
 
 use super::column::{Column, verify};
 use super::file::{Group, ParquetFile};
 use super::guard::{Fault, guarded};
-use super::text::is_text;
+use super::kind::{Kind, find};
 use crate::core::limits::{BLOCK_BYTES, EXPANSION_RATIO, RECORD_BYTES};
 use crate::record::{FieldNames, Fields, Problem};
 
@@ -32,7 +31,8 @@ pub struct RowBatch {
     pub bytes: u64,
 }
 
-/// Reads the fields of [`FieldNames`] from one row group, whose other columns have been checked too.
+/// Reads the fields of [`FieldNames`] from one row group, whose other columns have been checked
+/// too.
 pub struct RowGroupReader {
     names: FieldNames,
     next_row: u64,
@@ -50,12 +50,12 @@ pub struct RowGroupReader {
 }
 
 impl RowGroupReader {
-    /// Opens row group `row_group`, from 0, after decoding all of it once: rows that cannot be carried
-    /// over to the output must not be read at all.
+    /// Opens row group `row_group`, from 0, after decoding all of it once: rows that cannot be
+    /// carried over to the output must not be read at all.
     ///
     /// # Errors
-    /// `parquet_corrupt`, `parquet_unsupported`, `expansion` or `input_unreadable`; then no row of the row
-    /// group can be read.
+    /// `parquet_corrupt`, `parquet_unsupported`, `expansion` or `input_unreadable`; then no row of
+    /// the row group can be read.
     pub fn open(path: &Path, row_group: usize, names: &FieldNames) -> Result<Self, Problem> {
         let file = ParquetFile::open(path)?;
         let group = file.group(row_group)?;
@@ -227,134 +227,6 @@ fn row_problem(schema: &SchemaDescriptor, names: &FieldNames) -> Option<Problem>
         let (_, kind) = find(schema, name).filter(|(_, kind)| !kind.is_token())?;
         Some(wrong(name, &kind, "a string, number or boolean"))
     })
-}
-
-/// First column of the column called `name`, which is not looked for inside others, and what it holds.
-pub(super) fn find(schema: &SchemaDescriptor, name: &str) -> Option<(usize, Kind)> {
-    let fields = schema.root_schema().get_fields();
-    let root = fields.iter().position(|field| field.name() == name)?;
-    let leaf = (0..schema.num_columns()).find(|&leaf| schema.get_column_root_idx(leaf) == root);
-    Some((leaf.unwrap_or(0), Kind::of(&fields[root])))
-}
-
-/// What a column holds, as far as records need it.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Kind {
-    Text,
-    Bool,
-    Int {
-        bits: i32,
-        signed: bool,
-    },
-    Float {
-        bits: i32,
-    },
-    Decimal {
-        scale: i32,
-    },
-    /// Days, or units since midnight or 1970: a number to rank by, but not an id.
-    Time(&'static str),
-    Other(String),
-}
-
-impl Kind {
-    fn of(field: &Type) -> Self {
-        let info = field.get_basic_info();
-        let logical = info.logical_type_ref();
-        let converted = info.converted_type();
-        if info.has_repetition() && info.repetition() == Repetition::REPEATED {
-            return Self::Other("List".to_owned());
-        }
-        let Type::PrimitiveType { physical_type, type_length, scale, precision, .. } = field else {
-            return Self::Other(group_name(logical, converted).to_owned());
-        };
-        if logical.is_some_and(|logical| matches!(logical, LogicalType::Decimal(_)))
-            || converted == ConvertedType::DECIMAL
-        {
-            return match physical_type {
-                PhysicalType::FIXED_LEN_BYTE_ARRAY | PhysicalType::BYTE_ARRAY
-                    if *precision > 38 =>
-                {
-                    Self::Other(format!("Decimal256({precision}, {scale})"))
-                }
-                _ => Self::Decimal { scale: *scale },
-            };
-        }
-        match physical_type {
-            PhysicalType::BOOLEAN => Self::Bool,
-            PhysicalType::INT32 => integer(logical, converted, 32),
-            PhysicalType::INT64 => integer(logical, converted, 64),
-            PhysicalType::INT96 => Self::Other("Int96".to_owned()),
-            PhysicalType::FLOAT => Self::Float { bits: 32 },
-            PhysicalType::DOUBLE => Self::Float { bits: 64 },
-            PhysicalType::BYTE_ARRAY if is_text(info) => Self::Text,
-            PhysicalType::BYTE_ARRAY => Self::Other("Binary".to_owned()),
-            PhysicalType::FIXED_LEN_BYTE_ARRAY => {
-                Self::Other(format!("FixedSizeBinary({type_length})"))
-            }
-        }
-    }
-
-    /// Name of the type as Arrow has it.
-    fn name(&self) -> String {
-        match self {
-            Self::Text => "Utf8".to_owned(),
-            Self::Bool => "Boolean".to_owned(),
-            Self::Int { bits, signed: true } => format!("Int{bits}"),
-            Self::Int { bits, signed: false } => format!("UInt{bits}"),
-            Self::Float { bits } => format!("Float{bits}"),
-            Self::Decimal { .. } => "Decimal".to_owned(),
-            Self::Time(name) => (*name).to_owned(),
-            Self::Other(name) => name.clone(),
-        }
-    }
-
-    pub fn is_text(&self) -> bool {
-        *self == Self::Text
-    }
-
-    fn is_token(&self) -> bool {
-        matches!(self, Self::Text | Self::Bool | Self::Int { .. } | Self::Float { .. })
-    }
-
-    fn is_number(&self) -> bool {
-        let is_number = matches!(self, Self::Int { .. } | Self::Float { .. });
-        is_number || matches!(self, Self::Decimal { .. } | Self::Time(_))
-    }
-}
-
-fn group_name(logical: Option<&LogicalType>, converted: ConvertedType) -> &'static str {
-    match (logical, converted) {
-        (Some(LogicalType::List), _) | (_, ConvertedType::LIST) => "List",
-        (Some(LogicalType::Map), _) => "Map",
-        (_, ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE) => "Map",
-        _ => "Struct",
-    }
-}
-
-fn integer(logical: Option<&LogicalType>, converted: ConvertedType, bits: i32) -> Kind {
-    let unsigned = |bits| Kind::Int { bits, signed: false };
-    let signed = |bits| Kind::Int { bits, signed: true };
-    match (logical, converted) {
-        (Some(LogicalType::Integer(int)), _) => {
-            Kind::Int { bits: int.bit_width.into(), signed: int.is_signed }
-        }
-        (Some(LogicalType::Date), _) | (_, ConvertedType::DATE) => Kind::Time("Date32"),
-        (Some(LogicalType::Time(_)), _) => Kind::Time("Time"),
-        (_, ConvertedType::TIME_MILLIS | ConvertedType::TIME_MICROS) => Kind::Time("Time"),
-        (Some(LogicalType::Timestamp(_)), _) => Kind::Time("Timestamp"),
-        (_, ConvertedType::TIMESTAMP_MILLIS | ConvertedType::TIMESTAMP_MICROS) => {
-            Kind::Time("Timestamp")
-        }
-        (Some(LogicalType::Unknown), _) => Kind::Other("Null".to_owned()),
-        (_, ConvertedType::UINT_8) => unsigned(8),
-        (_, ConvertedType::UINT_16) => unsigned(16),
-        (_, ConvertedType::UINT_32) => unsigned(32),
-        (_, ConvertedType::UINT_64) => unsigned(64),
-        (_, ConvertedType::INT_8) => signed(8),
-        (_, ConvertedType::INT_16) => signed(16),
-        _ => signed(bits),
-    }
 }
 
 /// One value that is not null.

@@ -9,7 +9,8 @@ use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Deepest nesting of a field: two levels of a Parquet schema for each, and three for each in a list.
+/// Deepest nesting of a field: two levels of a Parquet schema for each, and three for each in a
+/// list.
 const DEPTH: usize = 40;
 
 /// Fields in all, nested ones included: objects used as maps would make a column of every key.
@@ -70,32 +71,37 @@ impl Kind {
         }
     }
 
-    /// The kind of values of either kind, if there is one.
-    fn merge(self, other: Self) -> std::result::Result<Self, (Self, Self)> {
-        match (self, other) {
-            (kind, Self::Null) | (Self::Null, kind) => Ok(kind),
-            (Self::Bool, Self::Bool) => Ok(Self::Bool),
-            (Self::Text, Self::Text) => Ok(Self::Text),
-            (Self::Float, Self::Float) => Ok(Self::Float),
-            (Self::Int(a), Self::Int(b)) => {
-                let all = Ints {
-                    negative: a.negative.or(b.negative),
-                    large: a.large.or(b.large),
-                    long: a.long.or(b.long),
-                };
-                match (all.negative, all.large) {
-                    (Some(_), Some(_)) => Err((Self::Int(a), Self::Int(b))),
-                    _ => Ok(Self::Int(all)),
+    /// Widens this kind to hold values of `other` too; gives `other` back if there is no such kind.
+    fn merge(&mut self, other: Self) -> std::result::Result<(), Box<Self>> {
+        match (&mut *self, other) {
+            (_, Self::Null)
+            | (Self::Bool, Self::Bool)
+            | (Self::Text, Self::Text)
+            | (Self::Float, Self::Float)
+            | (Self::List(_), Self::List(_))
+            | (Self::Object(_), Self::Object(_)) => {}
+            (Self::Float, Self::Int(ints)) if ints.long.is_none() => {}
+            (Self::Null, other) => *self = other,
+            (Self::Int(ints), Self::Float) if ints.long.is_none() => *self = Self::Float,
+            (Self::Int(ints), Self::Int(others)) => {
+                let all = ints.with(others);
+                if all.negative.is_some() && all.large.is_some() {
+                    return Err(Box::new(Self::Int(others)));
                 }
+                *ints = all;
             }
-            (Self::Int(ints), Self::Float) | (Self::Float, Self::Int(ints))
-                if ints.long.is_none() =>
-            {
-                Ok(Self::Float)
-            }
-            (Self::List(a), Self::List(_)) => Ok(Self::List(a)),
-            (Self::Object(a), Self::Object(_)) => Ok(Self::Object(a)),
-            (a, b) => Err((a, b)),
+            (_, other) => return Err(Box::new(other)),
+        }
+        Ok(())
+    }
+}
+
+impl Ints {
+    fn with(self, other: Self) -> Self {
+        Self {
+            negative: self.negative.or(other.negative),
+            large: self.large.or(other.large),
+            long: self.long.or(other.long),
         }
     }
 }
@@ -185,22 +191,16 @@ impl Shaping {
         if matches!(kind, Kind::Null) {
             return Ok(());
         }
-        let (is_first, is_int) =
-            (matches!(shape.kind, Kind::Null), matches!(shape.kind, Kind::Int(_)));
-        match std::mem::take(&mut shape.kind).merge(kind) {
-            Ok(kind) => {
-                if is_first || (is_int && matches!(kind, Kind::Float)) {
-                    shape.line = self.line;
-                }
-                shape.kind = kind;
-                Ok(())
-            }
-            Err((before, now)) => {
-                let message = self.conflict(&before, shape.line, &now);
-                shape.kind = before;
-                self.refuse("schema_conflict", message)
-            }
+        let is_first = matches!(shape.kind, Kind::Null);
+        let was_int = matches!(shape.kind, Kind::Int(_));
+        if let Err(now) = shape.kind.merge(kind) {
+            let message = self.conflict(&shape.kind, shape.line, &now);
+            return self.refuse("schema_conflict", message);
         }
+        if is_first || (was_int && matches!(shape.kind, Kind::Float)) {
+            shape.line = self.line;
+        }
+        Ok(())
     }
 
     fn conflict(&self, before: &Kind, line: u64, now: &Kind) -> String {

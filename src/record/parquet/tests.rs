@@ -122,7 +122,7 @@ fn read_group(path: &Path, index: usize, names: &FieldNames) -> Result<Vec<Row>,
     let mut reader = RowGroupReader::open(path, index, names)?;
     let mut rows = Vec::new();
     while let Some(batch) = reader.next_batch()? {
-        assert_eq!(batch.rows.is_empty(), false);
+        assert!(!batch.rows.is_empty());
         let texts = batch.rows.iter().flatten().map(|fields| fields.text.len() as u64);
         assert_eq!(batch.bytes, texts.sum::<u64>());
         rows.extend(batch.rows);
@@ -390,7 +390,8 @@ fn rows_become_json_with_every_column_in_order() {
         + r#""at":"1970-01-01T00:00:00Z"}"#;
     assert_eq!(lines[0], first);
     let second = r#"{"id":11,"text":"two \"quoted\"\nlines","score":null,"lang":"de","#.to_owned()
-        + r#""numbers":null,"meta":{"name":null,"size":2},"price":-2.50,"raw":"","ok":false,"at":null}"#;
+        + r#""numbers":null,"meta":{"name":null,"size":2},"price":-2.50,"raw":"","#
+        + r#""ok":false,"at":null}"#;
     assert_eq!(lines[1], second);
     let mut rows = Vec::new();
     let stopped = rows_as_json(&path, 1, &mut |row, _| {
@@ -413,8 +414,14 @@ fn json_lines_become_rows_and_come_back() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("lines.parquet");
     let lines = [
-        r#"{"text":"a \"b\"\n","n":1,"big":9007199254740993,"deep":{"x":[1,2.5],"y":null},"tags":[]}"#,
-        r#"{"n":2.5,"text":"é","deep":{"x":[],"z":[{"k":true}]},"tags":[],"huge":18446744073709551615}"#,
+        concat!(
+            r#"{"text":"a \"b\"\n","n":1,"big":9007199254740993,"#,
+            r#""deep":{"x":[1,2.5],"y":null},"tags":[]}"#
+        ),
+        concat!(
+            r#"{"n":2.5,"text":"é","deep":{"x":[],"z":[{"k":true}]},"#,
+            r#""tags":[],"huge":18446744073709551615}"#
+        ),
         r#"{"text":null,"id":"7"}"#,
     ];
     assert_eq!(to_parquet(&path, &lines).unwrap(), 3);
@@ -660,4 +667,24 @@ fn maps_with_keys_that_json_has_not_are_found_beforehand() {
     assert_eq!(code(&read_all(&path, &names())[0]), "ok");
     let problem = check_json(&path, 0).unwrap_err();
     assert!(problem.message.starts_with("map.parquet row group 0: "), "{problem:?}");
+}
+
+#[test]
+fn counts_that_ask_for_more_memory_than_the_page_has_values_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("count.parquet");
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["a"; 3000]));
+    let properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_encoding(Encoding::DELTA_LENGTH_BYTE_ARRAY);
+    write(&path, &batch(vec![("text", text)]), properties);
+    let mut bytes = fs::read(&path).unwrap();
+    // Blocks of 128 in 4 parts, and 3,000 values as a variable-length integer.
+    let header = [0x80, 0x01, 0x04, 0xb8, 0x17];
+    let at = bytes.windows(header.len()).position(|window| window == header).unwrap();
+    bytes[at + 3..at + 5].copy_from_slice(&[0xff, 0x7f]);
+    fs::write(&path, bytes).unwrap();
+    let problem = read_group(&path, 0, &names()).unwrap_err();
+    assert_eq!(problem.code, "parquet_corrupt");
+    assert!(problem.message.ends_with("16383 values in a page of 3000"), "{problem:?}");
 }

@@ -1,5 +1,5 @@
-//! Strings read as bytes, and made strings again afterwards: one value that is not UTF-8 would otherwise
-//! make its whole row group unreadable.
+//! Strings read as bytes, and made strings again afterwards: one value that is not UTF-8 would
+//! otherwise make its whole row group unreadable.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use parquet::schema::types::{BasicTypeInfo, SchemaDescriptor, Type, TypePtr};
 
 use super::guard::Fault;
 
-/// The same columns, strings (JSON and names of enumerations are some too) being of type `text`; without
-/// one, they are bytes.
+/// The same columns, strings (JSON and names of enumerations are some too) being of type `text`;
+/// without one, they are bytes.
 pub(super) fn with_text(
     schema: &SchemaDescriptor,
     text: Option<&LogicalType>,

@@ -1,7 +1,8 @@
-//! The little of Thrift's compact protocol that is needed to look at sizes before anything is decoded.
+//! The little of Thrift's compact protocol that is needed to look at sizes before anything is
+//! decoded.
 //!
-//! The decoder reads fields by number and ignores their types on the wire; these walks demand the types,
-//! so that both always see the same values.
+//! The decoder reads fields by number and ignores their types on the wire; these walks demand the
+//! types, so that both always see the same values.
 
 use super::guard::Fault;
 
