@@ -64,7 +64,7 @@ pub struct DedupArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum DedupStep {
-    /// Finish a job whose --shard runs have all ended: takes the same options as they did
+    /// Finish a job whose --shard runs have all ended; it remembers their options
     Merge(Box<MergeArgs>),
 }
 

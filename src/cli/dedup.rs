@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::args::{
     Args, Command, DedupArgs, DedupStep, MergeArgs, MethodArg, PolicyArg, RunArgs, Utf8Arg,
 };
-use crate::cli::progress;
+use crate::cli::{complain, progress, say};
 use crate::dedup::job::write_whole;
 use crate::dedup::{self, Existing, MERGE, Method, Options, Outcome, Policy, Report, Scope};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -32,13 +32,7 @@ struct ShardCommand {
 pub fn run(args: DedupArgs) -> Result<u8> {
     let options = match args.step {
         Some(DedupStep::Merge(merge)) => merge_options(&merge)?,
-        None => {
-            let options = options(args)?;
-            if options.shard.is_some() {
-                remember_command(&options.out)?;
-            }
-            options
-        }
+        None => options(args)?,
     };
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
@@ -54,14 +48,15 @@ pub fn run(args: DedupArgs) -> Result<u8> {
     drop(progress);
     match outcome? {
         Outcome::AlreadyFinished => {
-            eprintln!("{} is finished already", options.out.display());
+            complain(format_args!("{} is finished already", options.out.display()));
             Ok(0)
         }
         Outcome::Sketched { n_parts } => {
+            remember_command(&options.out)?;
             let out = options.out.display();
-            eprintln!(
+            complain(format_args!(
                 "{n_parts} parts sketched; when all shards are: nearkin dedup merge --out {out}"
-            );
+            ));
             Ok(0)
         }
         Outcome::Finished(report) => {
@@ -180,16 +175,16 @@ fn merge_options(merge: &MergeArgs) -> Result<Options> {
 fn summarize(report: &Report, out: &Path) {
     let totals = report.totals;
     let share = 100.0 * totals.dropped as f64 / totals.read.max(1) as f64;
-    println!(
+    say(format_args!(
         "{} records read: {} kept, {} dropped ({share:.1} %), {} quarantined",
         totals.read, totals.kept, totals.dropped, totals.quarantined
-    );
+    ));
     for file in report.files.iter().filter_map(|f| Some((&f.source, f.damage.as_ref()?))) {
-        println!("damaged: {}: {}", file.0, file.1);
+        say(format_args!("damaged: {}: {}", file.0, file.1));
     }
     let memory = report
         .peak_memory_bytes
         .map_or(String::new(), |bytes| format!(", at most {} MB of memory", bytes / 1_000_000));
-    println!("{:.1} MB in {:.2} s{memory}", totals.bytes as f64 / 1e6, report.seconds);
-    println!("look at {}", out.join("report.html").display());
+    say(format_args!("{:.1} MB in {:.2} s{memory}", totals.bytes as f64 / 1e6, report.seconds));
+    say(format_args!("look at {}", out.join("report.html").display()));
 }

@@ -4,6 +4,8 @@ mod args;
 mod dedup;
 mod progress;
 
+use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -21,8 +23,18 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error}");
+            complain(format_args!("error: {error}"));
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// Prints a line. Nobody may be reading any more (`nearkin ... | head -1`): no reason to fail, as `println!` would.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// As [`say`], on the standard error.
+fn complain(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

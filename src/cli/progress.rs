@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::complain;
 use crate::dedup::Progress;
 
 /// A bar with rate and time left.
@@ -59,7 +60,7 @@ impl Progress for Bar {
     }
 
     fn warn(&self, message: &str) {
-        self.0.suspend(|| eprintln!("warning: {message}"));
+        self.0.suspend(|| complain(format_args!("warning: {message}")));
     }
 }
 
@@ -87,16 +88,16 @@ impl Progress for Lines {
         let seconds = stage.began.elapsed().as_secs_f64();
         let rate = stage.done as f64 / seconds;
         let left = stage.total.saturating_sub(stage.done) as f64 / rate.max(1.0);
-        eprintln!(
+        complain(format_args!(
             "{}: {} of {} MB, {:.0} MB/s, {left:.0} s left",
             stage.name,
             stage.done / 1_000_000,
             stage.total.max(stage.done) / 1_000_000,
             rate / 1e6
-        );
+        ));
     }
 
     fn warn(&self, message: &str) {
-        eprintln!("warning: {message}");
+        complain(format_args!("warning: {message}"));
     }
 }

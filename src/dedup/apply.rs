@@ -119,9 +119,7 @@ pub fn run(
 ) -> Result<()> {
     let outputs = outputs(job)?;
     let frames = frames_by_file(corpus, job.files.len());
-    let todo = |file: usize| {
-        outputs.get(&file).is_some_and(|output| !output.path.exists()) && !frames[file].is_empty()
-    };
+    let todo = |file: usize| outputs.get(&file).is_some_and(|output| !output.path.exists());
     copy_parquet(job, &outputs, &frames, parts, corpus, fate, &todo)?;
     let by_block =
         |file: usize| todo(file) && !matches!(job.files[file].kind, Ok((Format::Parquet, _)));
@@ -349,9 +347,11 @@ fn annotate(line: &mut Vec<u8>, a: &Annotation) {
 
 /// One member or frame of its own, so that blocks can be compressed in parallel and joined.
 fn compress(bytes: Vec<u8>, compression: Compression, path: &Path) -> Result<Vec<u8>> {
-    if bytes.is_empty() {
-        return Ok(bytes);
-    }
+    if bytes.is_empty() { Ok(bytes) } else { frame(bytes, compression, path) }
+}
+
+/// [`compress`], also of nothing: a file of no bytes would be a damaged one.
+fn frame(bytes: Vec<u8>, compression: Compression, path: &Path) -> Result<Vec<u8>> {
     match compression {
         Compression::None => Ok(bytes),
         Compression::Gzip => {
@@ -417,6 +417,9 @@ impl Sink<Piece> for KeptFile<'_> {
             }
             _ if self.output.is_document && self.n_records == 0 => return Ok(()),
             // Other files are written even when nothing is kept: every input has its mirror.
+            Form::Raw(compression) | Form::Lines(compression) if self.n_records == 0 => {
+                self.write(&frame(Vec::new(), compression, &self.output.path)?)?;
+            }
             _ => self.write(b"")?,
         }
         self.file = None;
@@ -535,7 +538,7 @@ mod with_parquet {
             _ => Compression::None,
         };
         let mut out = File::create(part).at("create", part)?;
-        let mut bytes = Vec::new();
+        let (mut bytes, mut is_empty) = (Vec::new(), true);
         for (_, range) in parts.iter().filter(|(file, _)| *file == number) {
             let &PartRange::RowGroup(group) = range else { continue };
             if damaged.contains(&group) {
@@ -558,11 +561,13 @@ mod with_parquet {
                 if bytes.len() >= crate::core::limits::BLOCK_BYTES {
                     let piece = compress(std::mem::take(&mut bytes), compression, part)?;
                     out.write_all(&piece).at("write", part)?;
+                    is_empty = false;
                 }
                 Ok(())
             })?;
         }
-        out.write_all(&compress(bytes, compression, part)?).at("write", part)
+        let last = if is_empty { frame } else { compress };
+        out.write_all(&last(bytes, compression, part)?).at("write", part)
     }
 
     /// Row groups that ended in damage.

@@ -34,7 +34,8 @@ pub const BUCKET_ALL_PAIRS: usize = 64;
 /// unrelated records that share a band would otherwise cost 10^12 comparisons.
 const LEADERS: usize = 4096;
 
-/// Candidates that a member of a giant bucket gets: its most similar leaders.
+/// Candidates that a member of a giant bucket gets in the first round: its most similar leaders. Each round of
+/// [`lead`] takes four times as many, so that few rounds find all.
 const CANDIDATES_PER_MEMBER: usize = 8;
 
 /// Bands of a signature.
@@ -236,14 +237,14 @@ impl Candidates {
 pub struct Leading {
     /// Candidate pairs.
     pub pairs: Vec<Pair>,
-    /// Members that were not compared with all leaders, or had more candidates than are taken.
+    /// Members that were not compared with all leaders, since there were too many.
     pub n_capped: u64,
 }
 
 /// Compares the members of a giant bucket (ranks, best first) with leaders, by signature: a member whose
 /// estimate with some leader comes near the threshold is a candidate of its nearest leaders; one with no
 /// such leader leads. `known` tells pairs that were compared before: such a leader does not count, so that a
-/// second call finds what the first one's leaders hid.
+/// second call, of the next `round`, finds what the first one's leaders hid.
 ///
 /// # Errors
 /// If a sketch cannot be read.
@@ -253,6 +254,7 @@ pub fn lead(
     members: &[u32],
     threshold: f64,
     n_references: u32,
+    round: u32,
     known: &(dyn Fn(Pair) -> bool + Sync),
 ) -> Result<Leading> {
     let n_perm = corpus.n_perm();
@@ -273,9 +275,9 @@ pub fn lead(
                 (equal >= near && !known([rank, leader])).then_some((u32::MAX - equal, leader))
             }));
         }
-        out.n_capped += u64::from(leaders.len() == LEADERS || found.len() > CANDIDATES_PER_MEMBER);
+        out.n_capped += u64::from(leaders.len() == LEADERS && found.is_empty());
         found.sort_unstable();
-        found.truncate(CANDIDATES_PER_MEMBER);
+        found.truncate(CANDIDATES_PER_MEMBER << (2 * round).min(24));
         out.pairs.extend(found.iter().map(|&(_, leader)| [rank, leader]));
         if found.is_empty() && leaders.len() < LEADERS {
             leaders.push(rank);

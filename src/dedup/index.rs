@@ -91,15 +91,16 @@ pub fn segments(index: &Path, options: &Options, job: u64) -> Result<Vec<InputFi
             continue;
         }
         let path = folder.join("records.jsonl.zst");
-        let meta = fs::metadata(&path).at("look at", &path)?;
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        files.push(InputFile {
+        let mut file = InputFile {
             source: format!("index/{name}"),
-            size: meta.len(),
+            size: 0,
             modified: 0,
             kind: Ok((Format::Jsonl, Compression::Zstd)),
             path,
-        });
+        };
+        (file.size, file.modified) = file.stat()?;
+        files.push(file);
     }
     Ok(files)
 }

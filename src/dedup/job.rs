@@ -79,6 +79,9 @@ pub struct Job<'j> {
 const PUBLISHED: [&str; 5] =
     ["kept", "dropped.jsonl", "quarantine.jsonl", "report.html", "report.json"];
 
+/// The work folder of a published job, on its way out.
+const DONE: &str = ".work.done";
+
 impl<'j> Job<'j> {
     /// Finds the inputs and makes, or goes on with, the work folder.
     ///
@@ -189,7 +192,10 @@ impl<'j> Job<'j> {
         let manifest = self.work("manifest.json");
         let occupied = out.exists() && fs::read_dir(out).at("list", out)?.next().is_some();
         match self.options.existing {
-            Existing::Refuse if occupied && self.options.shard.is_none() => {
+            // Shards share the folder of one job, but not with a finished one.
+            Existing::Refuse
+                if occupied && (self.options.shard.is_none() || !self.work("").exists()) =>
+            {
                 let hint =
                     if manifest.exists() { "--resume or --overwrite" } else { "--overwrite" };
                 let message = format!("{} is not empty (use {hint})", out.display());
@@ -368,13 +374,16 @@ impl<'j> Job<'j> {
     pub fn publish(&self) -> Result<()> {
         for name in PUBLISHED {
             let (from, to) = (self.work(name), self.options.out.join(name));
-            // An earlier run may have been killed between two of these.
-            if from.exists() || !to.exists() {
-                fs::rename(&from, &to).at("rename", &from)?;
+            // An earlier run may have been killed between two of these: what it left is replaced.
+            if to.is_dir() {
+                fs::remove_dir_all(&to).at("remove", &to)?;
             }
+            fs::rename(&from, &to).at("rename", &from)?;
         }
-        let work = self.options.out.join(".work");
-        fs::remove_dir_all(&work).at("remove", &work)
+        // Removed under another name: half of a work folder would look like a job to go on with.
+        let (work, done) = (self.options.out.join(".work"), self.options.out.join(DONE));
+        fs::rename(&work, &done).at("rename", &work)?;
+        fs::remove_dir_all(&done).at("remove", &done)
     }
 }
 
@@ -389,10 +398,19 @@ pub fn is_finished(out: &Path) -> bool {
     out.join("report.json").exists() && !out.join(".work").exists()
 }
 
+/// Removes the work folder of a published job that was killed while it did so.
+///
+/// # Errors
+/// A failure of the disk.
+pub fn clear_done(out: &Path) -> Result<()> {
+    let done = out.join(DONE);
+    if done.exists() { fs::remove_dir_all(&done).at("remove", &done) } else { Ok(()) }
+}
+
 /// Removes what a job writes, and nothing else.
 fn remove_output(out: &Path) -> Result<()> {
     // The report goes first: without it the folder does not count as whole.
-    for name in PUBLISHED.iter().rev().chain(&[".work"]) {
+    for name in PUBLISHED.iter().rev().chain(&[".work", DONE]) {
         let path = out.join(name);
         let removed =
             if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };

@@ -203,6 +203,7 @@ impl<'m> Matching<'m> {
                 members,
                 threshold,
                 self.n_references,
+                0,
                 &|_| false,
             )?;
             findings.capped_members += leading.n_capped;
@@ -244,6 +245,7 @@ impl<'m> Matching<'m> {
                 &kept,
                 self.job.options.threshold,
                 self.n_references,
+                seen.len() as u32,
                 &|pair| known.binary_search(&pair).is_ok(),
             )?;
             findings.capped_members += leading.n_capped;

@@ -70,6 +70,7 @@ pub enum Outcome {
 /// Anything that ends the job. What cannot be read of the input does not: it is quarantined and counted.
 pub fn run(options: &Options, stop: &AtomicBool, progress: &dyn Progress) -> Result<Outcome> {
     if options.existing == Existing::Resume && job::is_finished(&options.out) {
+        job::clear_done(&options.out)?;
         return Ok(Outcome::AlreadyFinished);
     }
     let pool = rayon::ThreadPoolBuilder::new()
@@ -163,7 +164,11 @@ impl<'s> Stages<'s> {
         let began = Instant::now();
         let result = stage()?;
         let seconds = began.elapsed().as_secs_f64();
-        self.done.push(StageReport { name: name.to_owned(), seconds, bytes });
+        match self.done.last_mut().filter(|last| last.name == name) {
+            // A further round of the same stage.
+            Some(last) => last.seconds += seconds,
+            None => self.done.push(StageReport { name: name.to_owned(), seconds, bytes }),
+        }
         Ok(result)
     }
 }
@@ -191,6 +196,10 @@ fn sketch_parts(job: &Job<'_>, parts: &[(usize, PartRange)]) -> Result<usize> {
         let part =
             Part { number, file: &job.files[*file], file_number: *file, range: range.clone() };
         lanes.push(vec![part]);
+    }
+    if job.resumed {
+        let sketched = mine - lanes.len();
+        job.progress.warn(&format!("resumed: {sketched} of {mine} parts were sketched before"));
     }
     let ngrams = job.options.contains.map(|n| reference_ngrams(job, parts, n)).transpose()?;
     let open = |lane: usize| -> Result<Box<dyn Sink<Frame> + '_>> {

@@ -111,7 +111,7 @@ pub struct PairsReport {
     pub exact_drops: u64,
     /// Buckets too large for all pairs; their members were compared with leaders.
     pub giant_buckets: u64,
-    /// Members of giant buckets whose comparisons reached the cap.
+    /// Comparisons of members of giant buckets that were given up, since the bucket has too many leaders.
     pub capped_members: u64,
 }
 

@@ -283,7 +283,28 @@ fn detect(path: &Path) -> Result<(Format, Compression), Problem> {
     Ok((text_or_parquet(path, &head)?, compression))
 }
 
+/// First bytes of what is not a corpus, whatever its name says: read as lines, every line of it would be a
+/// quarantined record.
+const FOREIGN: [(&[u8], &str); 12] = [
+    (b"\x89PNG\r\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF89a", "a GIF image"),
+    (b"%PDF-", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\xfd7zXZ\0", "an xz archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"\x04\x22\x4d\x18", "an LZ4 archive"),
+    (b"Obj\x01", "an Avro file"),
+    (b"ARROW1\0\0", "an Arrow file"),
+    (b"SQLite format 3\0", "an SQLite database"),
+    (b"\x7fELF", "a program"),
+];
+
 fn text_or_parquet(path: &Path, head: &[u8]) -> Result<Format, Problem> {
+    if let Some((_, what)) = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic)) {
+        let message = format!("{}: {what}", path.display());
+        return Err(Problem::new("format_unknown", message));
+    }
     let extension = inner_extension(path);
     let named = match extension.as_str() {
         "jsonl" | "ndjson" => Some(Format::Jsonl),
@@ -359,6 +380,8 @@ mod tests {
         assert_eq!(detected("a.parquet", line), "Jsonl");
         assert_eq!(detected("a.jsonl", b"PAR1...."), "Parquet");
         assert_eq!(detected("a.gz", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), "format_unknown");
+        assert_eq!(detected("a.jsonl.gz", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), "format_unknown");
+        assert_eq!(detected("a.txt", b"%PDF-1.7\n"), "format_unknown");
         assert_eq!(detected("a.jsonl", b"broken first line\n{\"text\": \"a\"}\n"), "Jsonl");
         assert_eq!(detected("a.json", b"[{\"text\": \"a\"}]"), "Json");
         assert_eq!(detected("a.json", b"{\n \"text\": \"a\"\n}"), "Json");

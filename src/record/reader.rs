@@ -485,14 +485,15 @@ impl LineReader {
                 }
             }
         }
-        if let Some(problem) = &self.failed {
-            return Ok(Some(self.cut_short(offset, bytes, problem.clone())));
-        }
-        self.rest = bytes.split_off(whole.min(bytes.len()));
         let skip = self.skip_byte_order_mark(&bytes);
         if skip > 0 {
             bytes.drain(..skip);
+            whole -= skip;
         }
+        if let Some(problem) = &self.failed {
+            return Ok(Some(self.cut_short(offset + skip as u64, bytes, problem.clone())));
+        }
+        self.rest = bytes.split_off(whole.min(bytes.len()));
         let block =
             Block { content: Content::Lines(bytes), offset: offset + skip as u64, tail: vec![] };
         Ok(Some(block))

@@ -86,7 +86,8 @@ fn near_pairs_are_found_and_every_drop_is_true() {
     let annotated = case.run_on(&fixture(), &["--annotate", "--output-format", "jsonl"]);
     let mut clusters: HashMap<Place, Option<u64>> = HashMap::new();
     for name in files_below(&fixture()) {
-        let kept = annotated.out.join("kept").join(format!("{}.jsonl", name.split('.').next().unwrap()));
+        let kept =
+            annotated.out.join("kept").join(format!("{}.jsonl", name.split('.').next().unwrap()));
         for (i, record) in read_records(&kept).iter().enumerate() {
             clusters.insert((name.clone(), i as u64 + 1), record["nearkin_cluster"].as_u64());
         }
@@ -113,7 +114,8 @@ fn near_pairs_are_found_and_every_drop_is_true() {
 
 #[test]
 fn a_kept_record_keeps_every_byte() {
-    let job = Case::new().run_on(&fixture(), &[]);
+    let case = Case::new();
+    let job = case.run_on(&fixture(), &[]);
     let dropped: HashSet<Place> =
         job.dropped().iter().map(|row| place(row, "source", "line")).collect();
     let kept = job.out.join("kept");
@@ -127,8 +129,12 @@ fn a_kept_record_keeps_every_byte() {
             continue;
         }
         let lines = text_of(&path);
-        let expected: String =
-            lines.split_inclusive('\n').enumerate().filter(|(i, _)| stays(*i)).map(|(_, l)| l).collect();
+        let expected: String = lines
+            .split_inclusive('\n')
+            .enumerate()
+            .filter(|(i, _)| stays(*i))
+            .map(|(_, l)| l)
+            .collect();
         assert!(text_of(&kept.join(&name)) == expected, "{name}");
     }
 }
@@ -166,7 +172,8 @@ fn write_corpus(folder: &Path, seed: u64, n: usize) {
             _ => random.page(60 + i % 40),
         };
         // Equal texts come in different case and spaces.
-        let text = if random.below(2) == 0 { page.join(" ") } else { page.join("\n").to_uppercase() };
+        let text =
+            if random.below(2) == 0 { page.join(" ") } else { page.join("\n").to_uppercase() };
         let file = i * 5 / n;
         if file == 4 {
             rows.push((format!("r{i}"), text));
@@ -257,7 +264,8 @@ fn a_job_killed_while_it_publishes_is_published_by_the_next() {
     let names = ["kept", "dropped.jsonl", "quarantine.jsonl", "report.html", "report.json"];
     for n_published in 1..=names.len() {
         let (input, out) = (case.input(), arg(&killed));
-        let sketched = nearkin(&["dedup", arg(&input), "--out", out, "--shard", "0/1", "--overwrite"]);
+        let sketched =
+            nearkin(&["dedup", arg(&input), "--out", out, "--shard", "0/1", "--overwrite"]);
         assert_eq!(sketched.code, 0, "{}", sketched.stderr);
         for name in expected.keys().chain([&"report.html".into(), &"report.json".into()]) {
             if names[..n_published].iter().any(|published| name.starts_with(published)) {
@@ -388,7 +396,11 @@ fn an_interrupted_job_is_not_taken_for_another() {
     assert_eq!(fresh.code, 2);
     assert!(fresh.stderr.contains("output_exists"), "{}", fresh.stderr);
     let other = nearkin(&[&began[..], &["--resume", "--keep", "longest"]].concat());
-    assert!(other.stderr.contains("resume_mismatch") && other.stderr.contains("keep"), "{}", other.stderr);
+    assert!(
+        other.stderr.contains("resume_mismatch") && other.stderr.contains("keep"),
+        "{}",
+        other.stderr
+    );
     case.file("a.jsonl", jsonl(&[record(1, "changed")]));
     let changed = nearkin(&[&began[..], &["--shard", "0/1", "--resume"]].concat());
     assert_eq!(changed.code, 2);
@@ -397,12 +409,16 @@ fn an_interrupted_job_is_not_taken_for_another() {
 
 #[test]
 fn ids_in_the_list_are_those_of_the_records() {
-    let job = Case::new().run_on(&fixture(), &[]);
+    let case = Case::new();
+    let job = case.run_on(&fixture(), &[]);
     let mut ids = BTreeMap::new();
     for name in files_below(&fixture()) {
         for (i, record) in read_records(&fixture().join(&name)).iter().enumerate() {
             let unnamed = name.ends_with(".txt").then(|| format!("{name}:1"));
-            ids.insert((name.clone(), i as u64 + 1), unnamed.unwrap_or_else(|| shown(&record["id"])));
+            ids.insert(
+                (name.clone(), i as u64 + 1),
+                unnamed.unwrap_or_else(|| shown(&record["id"])),
+            );
         }
     }
     for row in job.dropped() {

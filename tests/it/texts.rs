@@ -13,7 +13,8 @@ use crate::corpus::{
 fn short_texts_are_duplicates_only_when_equal() {
     // Fewer words than a shingle has: tools that skip such texts merge all of them, or none.
     let case = Case::new();
-    let texts = ["yes", "no", "Yes ", "thank you", "thank you very", "you thank", "", " \n", "a b c d"];
+    let texts =
+        ["yes", "no", "Yes ", "thank you", "thank you very", "you thank", "", " \n", "a b c d"];
     let records: Vec<Value> = texts.iter().enumerate().map(|(i, text)| record(i, text)).collect();
     case.file("a.jsonl", jsonl(&records));
     for options in [&["--threshold", "0.8"], &["--threshold", "0.1"]] {
@@ -129,7 +130,9 @@ fn twenty_thousand_pages_of_one_template_leave_no_near_pair() {
         let row = &rows[random.below(rows.len())];
         let text = |field: &str| shingles(&pages[row[field].as_u64().unwrap() as usize]);
         let similarity = jaccard(&text("id"), &text("kept_id"));
-        assert!(similarity >= 0.8 && (row["similarity"].as_f64().unwrap() - similarity).abs() < 1e-9);
+        assert!(
+            similarity >= 0.8 && (row["similarity"].as_f64().unwrap() - similarity).abs() < 1e-9
+        );
     }
 }
 
@@ -142,7 +145,11 @@ fn a_text_is_recognised_in_every_format() {
     let lines = |id: &str| jsonl(&[record(id, &near), record("other", "something else entirely")]);
     case.file("1.jsonl", jsonl(&[record("one", &page)]));
     case.file("2.json", json!([record("two", &page), record("near two", &near)]).to_string());
-    crate::corpus::write_parquet(&case.input().join("3.parquet"), &[("three".into(), page.clone())], 1);
+    crate::corpus::write_parquet(
+        &case.input().join("3.parquet"),
+        &[("three".into(), page.clone())],
+        1,
+    );
     case.file("4.txt", &page).file("5.txt.zst", zstd(&page));
     case.file("6.jsonl.gz", gzip(lines("six"))).file("7.jsonl.zst", zstd(lines("seven")));
     // The format is told by content: a JSON Lines file under a name that says gzip.
@@ -176,8 +183,7 @@ fn a_record_that_repeats_only_a_reference_is_dropped_and_names_it() {
     case.file("a.jsonl", jsonl(&[record("fresh", &fresh), record("near", &near)]));
     for policy in ["cover", "components"] {
         for keep in ["first", "longest", "none"] {
-            let job =
-                case.run(&["--against", arg(&reference), "--policy", policy, "--keep", keep]);
+            let job = case.run(&["--against", arg(&reference), "--policy", policy, "--keep", keep]);
             assert_eq!(job.kept_ids(), ["fresh"], "{policy} {keep}");
             let rows = job.dropped();
             assert_eq!(rows.len(), 1);
