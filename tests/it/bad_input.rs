@@ -243,10 +243,8 @@ fn archives() -> Vec<Damage> {
     let zst_left = readable(zstd::Decoder::new(&zst_cut[..]).unwrap());
     let mut zst_sum = zst.clone();
     *zst_sum.last_mut().unwrap() ^= 1;
-    let zst_sum_left = readable(zstd::Decoder::new(&zst_sum[..]).unwrap());
     let partial = |left: &Vec<u8>| u64::from(*left != whole_lines(left.clone()));
     let (gz_partial, zst_partial) = (partial(&gz_left), partial(&zst_left));
-    let zst_sum_partial = partial(&zst_sum_left);
     let left = (gz_left.len(), zst_left.len());
     assert!(left.0 > 1000 && left.1 > 1000, "the cuts leave something to keep: {left:?}");
     vec![
@@ -269,9 +267,11 @@ fn archives() -> Vec<Damage> {
         Damage::new(119, "zstd cut", "b.jsonl.zst", zst_cut)
             .quarantines("zstd_truncated", zst_partial)
             .keeps(whole_lines(zst_left)),
+        // The decoder finds the checksum wrong at the end of the frame; what it gave before ends inside a
+        // record, where depends on how it was read.
         Damage::new(119, "zstd with a bad checksum", "b.jsonl.zst", zst_sum)
-            .quarantines("zstd_corrupt", zst_sum_partial)
-            .keeps(whole_lines(zst_sum_left)),
+            .quarantines("zstd_corrupt", 1)
+            .keeps_as(Kept::Any),
         Damage::new(119, "zstd without checksum", "b.jsonl.zst", zstd(&content, false))
             .warns("zstd_no_checksum"),
     ]
