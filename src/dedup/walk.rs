@@ -178,13 +178,21 @@ impl<'a, Out: Send> Walk<'_, 'a, Out> {
                 return Ok(None);
             }
             let open = lock(&self.active).1.clone();
-            for lane in open {
-                if let Some(taken) = self.try_lane(&lane)? {
+            for lane in &open {
+                if let Ok(input) = lane.input.try_lock()
+                    && let Some(taken) = self.take(lane, input)?
+                {
                     return Ok(Some(taken));
                 }
             }
             if self.open_next()? {
                 continue;
+            }
+            // Reading is short beside the work on a block: waiting for it beats waiting for a result.
+            for lane in &open {
+                if let Some(taken) = self.take(lane, lock(&lane.input))? {
+                    return Ok(Some(taken));
+                }
             }
             let active = lock(&self.active);
             if active.1.is_empty() && active.0 == self.lanes.len() {
@@ -214,8 +222,12 @@ impl<'a, Out: Send> Walk<'_, 'a, Out> {
         Ok(true)
     }
 
-    fn try_lane(&self, lane: &std::sync::Arc<Lane<'a, Out>>) -> Result<Option<Taken<'a, Out>>> {
-        let Ok(mut input) = lane.input.try_lock() else { return Ok(None) };
+    /// The next block of a lane; `None` if it has none now.
+    fn take(
+        &self,
+        lane: &std::sync::Arc<Lane<'a, Out>>,
+        mut input: MutexGuard<'_, LaneInput>,
+    ) -> Result<Option<Taken<'a, Out>>> {
         if input.done || input.n_read >= lane.n_taken.load(Ordering::Acquire) + self.limit {
             return Ok(None);
         }
