@@ -440,7 +440,7 @@ mod parquet_damages {
             }
         }
         let (before, out) = (snapshot(&input), dir.join("out"));
-        let run = dedup(&[input.clone()], &out, &ARGS);
+        let run = dedup(std::slice::from_ref(&input), &out, &ARGS);
         assert_eq!(run.code, 10, "{run:#?}");
         assert!(everything_said(&run, &out).contains("parquet_corrupt"));
         assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
@@ -503,7 +503,7 @@ fn assert_unpublished(out: &Path) {
 /// A large job that is killed as soon as it has begun; returns its input and output.
 fn begun(dir: &Path, name: &str) -> (PathBuf, PathBuf, Run) {
     let (input, out) = (large_input(dir), dir.join("out"));
-    let mut child = dedup_command(&[input.clone()], &out, &ARGS).spawn().unwrap();
+    let mut child = dedup_command(std::slice::from_ref(&input), &out, &ARGS).spawn().unwrap();
     assert!(await_path(&mut child, &manifest(&out)), "the job ended before it began");
     signal(&child, name);
     (input, out, wait(child))
@@ -555,12 +555,12 @@ fn unreadable_beside_good(dir: &Path) {
     } else {
         let secret = input.join("secret.jsonl");
         fs::write(&secret, lines(5..6)).unwrap();
-        fs::set_permissions(&secret, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
         expected.insert("secret.jsonl");
     }
     let before = snapshot(&input);
     let out = dir.join("out");
-    let run = dedup(&[input.clone()], &out, &ARGS);
+    let run = dedup(std::slice::from_ref(&input), &out, &ARGS);
     assert_eq!(run.code, 10, "{run:#?}");
     let report = check_sums(&out);
     let damaged =
@@ -603,7 +603,7 @@ fn same_file_twice(dir: &Path) {
 /// Runs a large job and `change`s its input once it has begun.
 fn changed_while_read(dir: &Path, change: fn(&Path)) {
     let (input, out) = (large_input(dir), dir.join("out"));
-    let mut child = dedup_command(&[input.clone()], &out, &ARGS).spawn().unwrap();
+    let mut child = dedup_command(std::slice::from_ref(&input), &out, &ARGS).spawn().unwrap();
     assert!(await_path(&mut child, &manifest(&out)), "the job ended before it began");
     change(&input.join("large.jsonl"));
     let run = wait(child);
@@ -632,7 +632,7 @@ fn output_exists(dir: &Path) {
     fs::create_dir(&out).unwrap();
     fs::write(out.join("mine.txt"), "not yours").unwrap();
     let before = snapshot(dir);
-    let run = dedup(&[input.clone()], &out, &ARGS);
+    let run = dedup(std::slice::from_ref(&input), &out, &ARGS);
     assert_eq!(run.code, 2, "{run:#?}");
     assert!(run.stderr.contains("output_exists") && run.stderr.contains("--overwrite"), "{run:#?}");
     assert!(snapshot(dir) == before, "something changed");
@@ -650,7 +650,7 @@ fn output_is_input(dir: &Path) {
     let before = snapshot(dir);
     for out in [input.clone(), dir.join("alias"), input.join("../in")] {
         for more in [&[][..], &["--overwrite"], &["--resume"]] {
-            let run = dedup(&[input.clone()], &out, &[&ARGS, more].concat());
+            let run = dedup(std::slice::from_ref(&input), &out, &[&ARGS, more].concat());
             assert_eq!(run.code, 2, "{run:#?}");
             assert!(run.stderr.contains("output_is_input"), "{run:#?}");
         }
@@ -691,7 +691,7 @@ fn disk_is_full(dir: &Path) {
     };
     let (input, out) = (large_input(dir), disk.0.join("out"));
     let before = snapshot(&input);
-    let run = dedup(&[input.clone()], &out, &ARGS);
+    let run = dedup(std::slice::from_ref(&input), &out, &ARGS);
     assert_eq!(run.code, 6, "{run:#?}");
     assert!(run.stderr.contains("disk_full"), "{run:#?}");
     assert_unpublished(&out);
@@ -720,7 +720,7 @@ fn killed_and_resumed(dir: &Path) {
         ["manifest.json", "sketch/000000.sk", "kept/large.jsonl.part", "quarantine.jsonl"];
     for (number, moment) in moments.into_iter().enumerate() {
         let out = dir.join(format!("out-{number}"));
-        let mut child = dedup_command(&[input.clone()], &out, &ARGS).spawn().unwrap();
+        let mut child = dedup_command(std::slice::from_ref(&input), &out, &ARGS).spawn().unwrap();
         if await_path(&mut child, &out.join(".work").join(moment)) {
             signal(&child, "KILL");
         }
@@ -735,7 +735,8 @@ fn resume_mismatch(dir: &Path) {
     let (input, out, run) = begun(dir, "KILL");
     assert_eq!(run.code, 137, "{run:#?}");
     let resume = |more: &[&str]| {
-        let run = dedup(&[input.clone()], &out, &[&ARGS[..], &["--resume"], more].concat());
+        let run =
+            dedup(std::slice::from_ref(&input), &out, &[&ARGS[..], &["--resume"], more].concat());
         assert_eq!(run.code, 2, "{run:#?}");
         assert!(run.stderr.contains("resume_mismatch"), "{run:#?}");
         assert_unpublished(&out);
@@ -774,7 +775,7 @@ fn thresholds(dir: &Path) {
     ];
     for (number, (args, exit, says)) in cases.into_iter().enumerate() {
         let out = dir.join(number.to_string());
-        let run = dedup(&[input.clone()], &out, &[&ARGS, args].concat());
+        let run = dedup(std::slice::from_ref(&input), &out, &[&ARGS, args].concat());
         assert_eq!(run.code, exit, "{args:?}: {run:#?}");
         assert!(run.stderr.contains(says), "{args:?}: {run:#?}");
         if exit == 0 {
