@@ -89,7 +89,7 @@ pub struct WhatArgs {
     #[arg(long, default_value = "text", value_name = "FIELD", help_heading = "Fields")]
     pub text_field: String,
 
-    /// Field with the id; records without it are named <source>:<line>
+    /// Field with the id; records without it are named SOURCE:LINE
     #[arg(long, default_value = "id", value_name = "FIELD", help_heading = "Fields")]
     pub id_field: String,
 

@@ -1,6 +1,6 @@
 //! Text in: files of records, whatever their format, and the shingles of their texts.
 //!
-//! In: paths. Out: [`Block`]s of records with their byte positions, and [`Problem`]s for what could not be
+//! In: paths. Out: blocks of records with their byte positions, and [`Problem`]s for what could not be
 //! read. Next: `input.rs` (which files), `reader.rs` (files to blocks), `normalize.rs`, `shingles.rs`.
 
 pub mod codec;

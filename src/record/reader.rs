@@ -1,6 +1,6 @@
 //! Files to blocks of records.
 //!
-//! In: an [`InputFile`] cut into [`Part`]s. Out: [`Block`]s, each small enough to be worked on at once, with
+//! In: an [`InputFile`] cut into parts ([`PartRange`]). Out: [`Block`]s, each small enough to be worked on at once, with
 //! the position of every record in the decompressed bytes of its file. Opening and cutting is sequential;
 //! [`Block::visit`] does the parsing and can run on any thread.
 

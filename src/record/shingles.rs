@@ -382,7 +382,7 @@ fn finish_word(hash: u64, len: usize) -> u64 {
 }
 
 /// Hash of one normalised word: eight bytes at a time, little-endian, the last chunk padded with zeros.
-/// The plain version of [`short_ascii_word`].
+/// The plain version of the loop that short ASCII words take.
 pub fn hash_word(word: &[u8]) -> u64 {
     let mut hash = WORD_SEED;
     for chunk in word.chunks(8) {
