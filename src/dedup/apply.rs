@@ -502,7 +502,7 @@ mod with_parquet {
         files.par_iter().try_for_each(|&number| {
             job.check_stop()?;
             let file = &job.files[number];
-            let mut rows = Rows::new(job, corpus, fate, &frames[number], file)?;
+            let mut rows = Rows::new(job, corpus, fate, &frames[number])?;
             let damaged = damaged_groups(corpus, &frames[number], parts, number)?;
             let output = &outputs[&number];
             let part = part_path(&output.path);
@@ -604,7 +604,6 @@ mod with_parquet {
             corpus: &'r Corpus,
             fate: &'r Fate<'r>,
             frames: &[FrameRef],
-            file: &InputFile,
         ) -> Result<Self> {
             let mut records = Vec::new();
             let mut texts = HashMap::new();
@@ -617,7 +616,6 @@ mod with_parquet {
                     }
                 }
             }
-            let _ = file;
             Ok(Self { job, fate, records, next: 0, failure: None, texts })
         }
 
