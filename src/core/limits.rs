@@ -33,5 +33,14 @@ pub const N_PERM: usize = 4096;
 /// Bytes that a reader hands to a worker at once: fits the second-level cache with what is made of it.
 pub const BLOCK_BYTES: usize = 256 << 10;
 
-/// Bytes of an uncompressed file that are one unit of resume and of `--shard`.
+/// Most bytes of an uncompressed file that are one unit of resume and of `--shard`.
 pub const PART_BYTES: u64 = 256 << 20;
+
+/// Fewest bytes of such a unit.
+pub const LEAST_PART_BYTES: u64 = 4 << 20;
+
+/// Elements per row. A row of the largest is 64 KiB of f32: one fits a second-level cache many times over.
+pub const DIM: usize = 16_384;
+
+/// Neighbors per query that a backend selects at once: beyond this a sort of all distances is as fast.
+pub const K: usize = 1024;

@@ -5,8 +5,10 @@
 //!
 //! Paper: Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", 3.4; the plan is ours.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -112,30 +114,65 @@ pub fn sample_histogram(corpus: &Corpus, seed: u64) -> Result<Vec<u64>> {
     ordinals.sort_unstable();
     ordinals.dedup();
     let n_perm = corpus.n_perm();
-    let mut rows = Vec::new();
-    for &ordinal in &ordinals {
-        if corpus.meta(ordinal)?.n_units > 0 {
-            let start = rows.len();
-            rows.resize(start + n_perm, 0);
-            corpus.signature(ordinal, &mut rows[start..])?;
+    let read = |&ordinal: &u32| -> Result<Option<Vec<u32>>> {
+        if corpus.meta(ordinal)?.n_units == 0 {
+            return Ok(None);
         }
-    }
-    let rows: Vec<&[u32]> = rows.chunks_exact(n_perm).collect();
-    let mut histogram = vec![0; BINS];
-    for (i, a) in rows.iter().enumerate() {
+        let mut row = vec![0; n_perm];
+        corpus.signature(ordinal, &mut row)?;
+        Ok(Some(row))
+    };
+    let rows: Result<Vec<Option<Vec<u32>>>> = ordinals.par_iter().map(read).collect();
+    let rows: Vec<Vec<u32>> = rows?.into_iter().flatten().collect();
+    let add = |mut histogram: [u64; BINS], (i, a): (usize, &Vec<u32>)| {
         for b in &rows[i + 1..] {
             let bin = n_equal(a, b) as usize * BINS / n_perm;
             histogram[bin.min(BINS - 1)] += 1;
         }
-    }
-    Ok(histogram)
+        histogram
+    };
+    let sum = |a: [u64; BINS], b: [u64; BINS]| std::array::from_fn(|bin| a[bin] + b[bin]);
+    let counted = rows.par_iter().enumerate().fold(|| [0; BINS], add).reduce(|| [0; BINS], sum);
+    Ok(counted.to_vec())
+}
+
+/// Equal slots that a pair needs to be worth an exact comparison: four standard deviations of the estimate
+/// below the threshold. One pair at the threshold in 30,000 has fewer.
+pub fn near_slots(n_perm: usize, threshold: f64) -> u32 {
+    let deviation = (threshold * (1.0 - threshold) / n_perm as f64).sqrt();
+    ((threshold - 4.0 * deviation).max(0.0) * n_perm as f64) as u32
 }
 
 /// Two ranks: the worse, then the better. Sorts by the worse.
 pub type Pair = [u32; 2];
 
-/// Key of one band of one signature (high and low half), and the rank of its record.
-type BandRow = [u32; 3];
+/// One band of one signature. Sorts by key, then by rank.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+struct BandRow {
+    /// High and low half of the key: equal keys mean equal slots of one band.
+    key: [u32; 2],
+    /// Rank of the record.
+    rank: u32,
+}
+
+impl BandRow {
+    fn order(&self) -> u128 {
+        u128::from(self.key[0]) << 64 | u128::from(self.key[1]) << 32 | u128::from(self.rank)
+    }
+}
+
+impl PartialOrd for BandRow {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for BandRow {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
+}
 
 /// What banding found.
 pub struct Candidates {
@@ -159,7 +196,7 @@ pub fn candidates(
     budget_bytes: u64,
 ) -> Result<Candidates> {
     let mut bands: Sorter<BandRow> = Sorter::new(folder, "bands", budget_bytes / 2, false);
-    for frames in corpus.frames().chunks(2 * rayon::current_num_threads()) {
+    for frames in corpus.frames().chunks(16 * rayon::current_num_threads()) {
         let keyed: Vec<Result<Vec<BandRow>>> = frames
             .par_iter()
             .map(|frame| {
@@ -172,7 +209,7 @@ pub fn candidates(
                     if meta.n_units > 0 && takes_part(rank) {
                         out.extend(
                             band_keys(row, plan, meta.group)
-                                .map(|key| [(key >> 32) as u32, key as u32, rank]),
+                                .map(|key| BandRow { key: [(key >> 32) as u32, key as u32], rank }),
                         );
                     }
                 }
@@ -190,12 +227,12 @@ pub fn candidates(
     let mut sorted = bands.finish()?;
     let mut bucket: Vec<u32> = Vec::new();
     let mut key = None;
-    while let Some([high, low, rank]) = sorted.next_row()? {
-        if key != Some((high, low)) {
+    while let Some(row) = sorted.next_row()? {
+        if key != Some(row.key) {
             out.add_bucket(&mut bucket, n_references)?;
-            key = Some((high, low));
+            key = Some(row.key);
         }
-        bucket.push(rank);
+        bucket.push(row.rank);
     }
     out.add_bucket(&mut bucket, n_references)?;
     out.giants.sort();
@@ -258,9 +295,7 @@ pub fn lead(
     known: &(dyn Fn(Pair) -> bool + Sync),
 ) -> Result<Leading> {
     let n_perm = corpus.n_perm();
-    // Four standard deviations below the threshold: one true pair in 30,000 is missed by the estimate.
-    let deviation = (threshold * (1.0 - threshold) / n_perm as f64).sqrt();
-    let near = ((threshold - 4.0 * deviation).max(0.0) * n_perm as f64) as u32;
+    let near = near_slots(n_perm, threshold);
     let mut leaders: Vec<u32> = Vec::new();
     let mut rows: Vec<u32> = Vec::new();
     let mut row = vec![0; n_perm];

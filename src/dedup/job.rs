@@ -452,3 +452,19 @@ pub fn lanes_by_file<'f>(
     }
     lanes
 }
+
+/// Those parts for which `wanted` holds by number, each a lane.
+pub fn lanes_by_part<'f>(
+    files: &'f [InputFile],
+    parts: &[(usize, reader::PartRange)],
+    wanted: &dyn Fn(usize) -> bool,
+) -> Vec<Vec<Part<'f>>> {
+    let parts = parts.iter().enumerate().filter(|(number, _)| wanted(*number));
+    let part = |(number, (file, range)): (usize, &(usize, reader::PartRange))| Part {
+        number,
+        file: &files[*file],
+        file_number: *file,
+        range: range.clone(),
+    };
+    parts.map(|found| vec![part(found)]).collect()
+}

@@ -3,16 +3,19 @@
 //! In: the corpus. Out: `verdicts.rows` and `findings.json` in the work folder. Each step leaves a file, and a
 //! step whose file is there is not done again.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::backend::cpu::minhash::n_equal;
 use crate::core::bits::Bits;
 use crate::dedup::banding::{self, Candidates, Pair, Plan};
-use crate::dedup::corpus::Corpus;
-use crate::dedup::job::{Job, lanes_by_file, write_whole};
+use crate::dedup::corpus::{Corpus, FrameRef};
+use crate::dedup::job::{Job, lanes_by_part, write_whole};
 use crate::dedup::keep::{self, Because, Evidence, Fates, Ranks, Verdict};
 use crate::dedup::options::{Bands, Method, Policy};
 use crate::dedup::spill::{RowReader, RowWriter, Sorted};
@@ -39,6 +42,9 @@ pub struct Findings {
     /// Size of every cluster, by number.
     pub cluster_sizes: Vec<u32>,
 }
+
+/// Candidate pairs whose signatures are compared at once.
+const PAIRS_AT_ONCE: usize = 64 << 10;
 
 /// The matching of one corpus.
 struct Matching<'m> {
@@ -211,8 +217,50 @@ impl<'m> Matching<'m> {
             self.job.check_stop()?;
         }
         findings.giant_buckets = giants.len() as u64;
-        write_sorted(pairs.finish()?, path)?;
+        if self.job.options.verify {
+            self.write_near(pairs.finish()?, path)?;
+        } else {
+            write_sorted(pairs.finish()?, path)?;
+        }
         Ok(giants)
+    }
+
+    /// Leaves out pairs whose signatures say that they are far below the threshold: most of what shares a
+    /// band, and each would cost two texts read again.
+    fn write_near(&self, mut pairs: Sorted<Pair>, path: &Path) -> Result<()> {
+        let near = banding::near_slots(self.corpus.n_perm(), self.job.options.threshold);
+        let mut writer = RowWriter::create(path)?;
+        loop {
+            let mut chunk: Vec<Pair> = Vec::with_capacity(PAIRS_AT_ONCE);
+            while chunk.len() < PAIRS_AT_ONCE
+                && let Some(pair) = pairs.next_row()?
+            {
+                chunk.push(pair);
+            }
+            if chunk.is_empty() {
+                return writer.finish().map(drop);
+            }
+            let runs: Vec<&[Pair]> = chunk.chunk_by(|a, b| a[0] == b[0]).collect();
+            let kept: Result<Vec<Vec<Pair>>> =
+                runs.par_iter().with_min_len(16).map(|run| self.near_of(run, near)).collect();
+            kept?.iter().try_for_each(|run| writer.write(run))?;
+            self.job.check_stop()?;
+        }
+    }
+
+    /// Those pairs of one worse rank that have `near` equal slots.
+    fn near_of(&self, run: &[Pair], near: u32) -> Result<Vec<Pair>> {
+        let n_perm = self.corpus.n_perm();
+        let (mut a, mut b) = (vec![0; n_perm], vec![0; n_perm]);
+        self.corpus.signature(self.ranks.ordinal(run[0][0]), &mut a)?;
+        let mut out = Vec::new();
+        for &pair in run {
+            self.corpus.signature(self.ranks.ordinal(pair[1]), &mut b)?;
+            if n_equal(&a, &b) >= near {
+                out.push(pair);
+            }
+        }
+        Ok(out)
     }
 
     /// Pairs of kept members of giant buckets that were not compared yet.
@@ -294,7 +342,7 @@ impl<'m> Matching<'m> {
         while let Some([worse, better]) = reader.next_row()? {
             self.corpus.signature(self.ranks.ordinal(worse), &mut a)?;
             self.corpus.signature(self.ranks.ordinal(better), &mut b)?;
-            let shared = crate::backend::cpu::minhash::n_equal(&a, &b);
+            let shared = n_equal(&a, &b);
             let edge = Edge { worse, better, shared, union: n_perm as u32 };
             tally.add(edge.similarity(), true);
             writer.write(&[edge])?;
@@ -394,9 +442,14 @@ fn collect_sets(
     wanted: &Bits,
     writer: &SetsWriter,
 ) -> Result<()> {
-    let frames = frames_by_file(corpus, job.files.len());
-    let is_wanted = |file: usize| frames[file].iter().any(|f| wanted.any_in(f.ordinals()));
-    let lanes = lanes_by_file(&job.files, parts, &is_wanted);
+    let frames: Vec<&[FrameRef]> = corpus.frames().chunk_by(|a, b| a.part == b.part).collect();
+    let by_part: HashMap<usize, &[FrameRef]> =
+        frames.into_iter().map(|run| (run[0].part as usize, run)).collect();
+    let is_wanted = |part: usize| {
+        by_part.get(&part).is_some_and(|run| run.iter().any(|f| wanted.any_in(f.ordinals())))
+    };
+    // The order of the sets does not matter, so every part is a lane of its own.
+    let lanes = lanes_by_part(&job.files, parts, &is_wanted);
     let open = |_: usize| -> Result<Box<dyn Sink<BlockSets> + '_>> { Ok(Box::new(writer)) };
     let state = || Shingler::new(job.options.shingle, job.options.normalizer);
     walk(
@@ -409,7 +462,7 @@ fn collect_sets(
         &|shingler, part, number, work| {
             let Work::Block(block) = work else { return Ok(Vec::new()) };
             job.progress.advance(block.n_bytes());
-            let frame = frames[part.file_number]
+            let frame = by_part[&part.number]
                 .get(number)
                 .ok_or_else(|| input_changed(&part.file.source))?;
             let mut out = Vec::new();
@@ -438,7 +491,7 @@ pub fn input_changed(source: &str) -> Error {
 }
 
 /// Frames of each file, in block order.
-pub fn frames_by_file(corpus: &Corpus, n_files: usize) -> Vec<Vec<crate::dedup::corpus::FrameRef>> {
+pub fn frames_by_file(corpus: &Corpus, n_files: usize) -> Vec<Vec<FrameRef>> {
     let mut frames = vec![Vec::new(); n_files];
     for frame in corpus.frames() {
         frames[corpus.file_of(frame)].push(*frame);

@@ -107,18 +107,20 @@ fn run_stages(mut job: Job<'_>) -> Result<Outcome> {
         let edits = spans::edits(&job, corpus.n_records())?;
         (Findings { cluster_sizes: sizes, ..Findings::default() }, edits)
     };
-    stages.time("apply", || {
+    // One copies most of the time, the other looks things up: side by side they fill two threads.
+    let apply = || {
         let sizes = &findings.cluster_sizes;
         let fate = apply::Fate::read(&job, corpus.n_records(), sizes, edits)?;
         apply::run(&job, &parts, &corpus, &fate)
-    })?;
-    let lists = stages.time("lists", || {
+    };
+    let list = || {
         let lists = lists::write(&job, &corpus, job.options.shingle.n)?;
         if job.options.scope != Scope::Records {
             spans::write_list(&job, &corpus)?;
         }
         Ok(lists)
-    })?;
+    };
+    let ((), lists) = stages.time_both(("apply", apply), ("lists", list))?;
     if let Some(index) = &job.options.index {
         stages.time("index", || index::add(&job, &parts, &corpus, index))?;
     }
@@ -158,19 +160,48 @@ impl<'s> Stages<'s> {
     /// # Errors
     /// Those of the stage.
     pub fn time<T>(&mut self, name: &str, stage: impl FnOnce() -> Result<T>) -> Result<T> {
+        let bytes = self.begin(name);
+        let (result, seconds) = timed(stage);
+        self.end(name, bytes, seconds);
+        result
+    }
+
+    /// Runs two stages side by side; people hear of the first.
+    ///
+    /// # Errors
+    /// Those of the first, or those of the second.
+    pub fn time_both<A: Send, B: Send>(
+        &mut self,
+        first: (&str, impl FnOnce() -> Result<A> + Send),
+        second: (&str, impl FnOnce() -> Result<B> + Send),
+    ) -> Result<(A, B)> {
+        let bytes = self.begin(first.0);
+        let (a, b) = rayon::join(|| timed(first.1), || timed(second.1));
+        self.end(first.0, bytes, a.1);
+        self.end(second.0, 0, b.1);
+        Ok((a.0?, b.0?))
+    }
+
+    fn begin(&self, name: &str) -> u64 {
         let reads_input = matches!(name, "sketch" | "sets" | "apply" | "spans");
         let bytes = if reads_input { self.bytes } else { 0 };
         self.progress.stage(name, bytes);
-        let began = Instant::now();
-        let result = stage()?;
-        let seconds = began.elapsed().as_secs_f64();
+        bytes
+    }
+
+    fn end(&mut self, name: &str, bytes: u64, seconds: f64) {
         match self.done.last_mut().filter(|last| last.name == name) {
             // A further round of the same stage.
             Some(last) => last.seconds += seconds,
             None => self.done.push(StageReport { name: name.to_owned(), seconds, bytes }),
         }
-        Ok(result)
     }
+}
+
+/// A result and the seconds that it took.
+fn timed<T>(stage: impl FnOnce() -> Result<T>) -> (Result<T>, f64) {
+    let began = Instant::now();
+    (stage(), began.elapsed().as_secs_f64())
 }
 
 /// Stage 1: sketches of all parts of this shard that have none yet; returns how many parts the shard has.

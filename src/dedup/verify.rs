@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -167,10 +168,44 @@ impl Sets {
         Ok(set)
     }
 
-    fn load(&self, ranks: &[u32]) -> Result<HashMap<u32, Vec<u64>>> {
-        ranks.par_iter().map(|&rank| Ok((rank, self.read(rank)?))).collect()
+    /// Sets of some ranks, in one buffer: neighbours in the file are read at once.
+    fn load(&self, ranks: &[u32]) -> Result<Loaded> {
+        let entry = |&rank: &u32| self.entries.get(&rank).map(|&(at, len)| (at, len, rank));
+        let mut wanted: Vec<(u64, u32, u32)> = ranks.iter().filter_map(entry).collect();
+        wanted.sort_unstable();
+        let mut places = HashMap::with_capacity(wanted.len());
+        let mut end = 0;
+        for &(_, len, rank) in &wanted {
+            places.insert(rank, end..end + len as usize);
+            end += len as usize;
+        }
+        let mut hashes = vec![0u64; end];
+        let mut rest = hashes.as_mut_slice();
+        let mut reads = Vec::new();
+        let is_next = |a: &(u64, u32, u32), b: &(u64, u32, u32)| a.0 + u64::from(a.1) == b.0;
+        for run in wanted.chunk_by(is_next).flat_map(|run| run.chunks(READ_AT_ONCE)) {
+            let len: usize = run.iter().map(|&(_, len, _)| len as usize).sum();
+            let (buffer, after) = rest.split_at_mut(len);
+            reads.push((run[0].0, buffer));
+            rest = after;
+        }
+        reads.into_par_iter().try_for_each(|(at, buffer)| {
+            let bytes = bytemuck::cast_slice_mut(buffer);
+            self.file.read_exact_at(bytes, at * 8).at("read", &self.path)
+        })?;
+        Ok(Loaded { places, hashes })
     }
 }
+
+/// Shingle sets in memory.
+struct Loaded {
+    /// Where the set of a rank is in `hashes`.
+    places: HashMap<u32, Range<usize>>,
+    hashes: Vec<u64>,
+}
+
+/// Sets that one read fetches, where they stand together.
+const READ_AT_ONCE: usize = 64;
 
 /// Counts of verified pairs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -282,7 +317,7 @@ fn blocks(pairs: &Path, sets: &Sets, budget_bytes: u64) -> Result<Vec<(Vec<u32>,
 fn compare(
     chunk: &[Pair],
     sets: &Sets,
-    loaded: &HashMap<u32, Vec<u64>>,
+    loaded: &Loaded,
     threshold: f64,
     tally: &mut Tally,
     writer: &mut RowWriter<Edge>,
@@ -314,9 +349,9 @@ fn compare(
     Ok(())
 }
 
-fn fetch<'s>(sets: &Sets, loaded: &'s HashMap<u32, Vec<u64>>, rank: u32) -> Result<Cow<'s, [u64]>> {
-    match loaded.get(&rank) {
-        Some(set) => Ok(Cow::Borrowed(set)),
+fn fetch<'s>(sets: &Sets, loaded: &'s Loaded, rank: u32) -> Result<Cow<'s, [u64]>> {
+    match loaded.places.get(&rank) {
+        Some(place) => Ok(Cow::Borrowed(&loaded.hashes[place.clone()])),
         None => sets.read(rank).map(Cow::Owned),
     }
 }

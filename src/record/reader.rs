@@ -7,7 +7,9 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-use crate::core::limits::{BLOCK_BYTES, OVERSIZE_HEAD_BYTES, PART_BYTES, RECORD_BYTES};
+use crate::core::limits::{
+    BLOCK_BYTES, LEAST_PART_BYTES, OVERSIZE_HEAD_BYTES, PART_BYTES, RECORD_BYTES,
+};
 use crate::record::codec::{Compression, Stream, unreadable};
 use crate::record::input::{Format, InputFile};
 use crate::record::json::{Split, ValueSplitter, read_fields};
@@ -299,9 +301,11 @@ pub fn file_damage(offset: u64, problem: Problem) -> Bad {
 pub fn parts(file: &InputFile) -> Result<Vec<PartRange>, Problem> {
     let (format, compression) = file.kind.clone()?;
     match (format, compression) {
-        (Format::Jsonl, Compression::None) if file.size > PART_BYTES => {
-            let starts = (0..file.size).step_by(PART_BYTES as usize);
-            Ok(starts.map(|at| PartRange::Bytes(at, (at + PART_BYTES).min(file.size))).collect())
+        (Format::Jsonl, Compression::None) if file.size > LEAST_PART_BYTES => {
+            // A file of middling size gives several threads something to read at once.
+            let part_bytes = (file.size / 16).clamp(LEAST_PART_BYTES, PART_BYTES);
+            let starts = (0..file.size).step_by(part_bytes as usize);
+            Ok(starts.map(|at| PartRange::Bytes(at, (at + part_bytes).min(file.size))).collect())
         }
         (Format::Parquet, Compression::None) => parquet_parts(file),
         (Format::Parquet, _) => {
