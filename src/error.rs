@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Locked,
     /// A stated limit was reached (exit 8).
     Limit,
+    /// A device was demanded that is not there, or failed (exit 9).
+    Device,
     /// The sums of read, kept, dropped and quarantined records differ, or an input changed (exit 11).
     Accounting,
     /// Ctrl-C (exit 130).
@@ -39,6 +41,7 @@ impl ErrorKind {
             Self::Io => 6,
             Self::Locked => 7,
             Self::Limit => 8,
+            Self::Device => 9,
             Self::Accounting => 11,
             Self::Interrupted => 130,
         }

@@ -22,6 +22,11 @@ impl Bits {
         self.words[n as usize / 64] >> (n % 64) & 1 == 1
     }
 
+    /// The set, 64 numbers to a word, the least in the lowest bit.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// How many numbers are in the set.
     pub fn count(&self) -> u64 {
         self.words.iter().map(|word| u64::from(word.count_ones())).sum()

@@ -1,5 +1,9 @@
 //! Words shared by everything above; imports nothing of ours.
 
+pub mod allow;
 pub mod bits;
 pub mod limits;
+pub mod metric;
 pub mod mix;
+pub mod neighbors;
+pub mod rows;

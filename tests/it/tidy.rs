@@ -4,7 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rows of modules, lowest first. A module may name only modules of rows above its own, and itself.
-const ROWS: [&[&str]; 5] = [&["error", "core"], &["record"], &["backend"], &["dedup"], &["cli"]];
+const ROWS: [&[&str]; 6] = [
+    &["error", "core"],
+    &["distance", "record"],
+    &["backend"],
+    &["embed", "quant", "cluster"],
+    &["dedup"],
+    &["cli"],
+];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

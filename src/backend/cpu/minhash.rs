@@ -93,6 +93,12 @@ impl MinHasher {
         self.n_perm
     }
 
+    /// Multiplier and mask of a slot.
+    pub fn constants(&self, slot: usize) -> (u32, u32) {
+        let (block, lane) = (slot / LANES, slot % LANES);
+        (self.multipliers[block][lane], self.masks[block][lane])
+    }
+
     /// Appends the signature `[n_perm]` of a set of 32-bit shingle hashes to `out`; repeats do not matter.
     /// The signature of no shingles is all `u32::MAX`.
     pub fn sign(&self, shingles: &[u32], out: &mut Vec<u32>) {

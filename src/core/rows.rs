@@ -1,0 +1,289 @@
+//! Rows of numbers, checked once at the door.
+
+use std::ops::Range;
+
+use half::f16;
+
+use crate::core::limits::DIM;
+use crate::core::metric::Metric;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Element type of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats (IEEE), widened to 32 bits before arithmetic.
+    F16,
+    /// Bytes from 0 to 255; distances between them are exact integers.
+    U8,
+    /// Bytes from -127 to 127 (-128 is refused, so that `-x` exists); exact integers as well.
+    I8,
+}
+
+impl Dtype {
+    /// All element types.
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::U8, Self::I8];
+
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+            Self::U8 | Self::I8 => 1,
+        }
+    }
+
+    /// Whether sums of products are exact integers, equal bit for bit on every backend.
+    pub fn is_integer(self) -> bool {
+        matches!(self, Self::U8 | Self::I8)
+    }
+
+    /// The name, as shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::U8 => "u8",
+            Self::I8 => "int8",
+        }
+    }
+}
+
+/// The elements of rows, row after row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// See [`Dtype::F32`].
+    F32(Vec<f32>),
+    /// See [`Dtype::F16`].
+    F16(Vec<f16>),
+    /// See [`Dtype::U8`].
+    U8(Vec<u8>),
+    /// See [`Dtype::I8`].
+    I8(Vec<i8>),
+}
+
+impl Values {
+    /// Element type.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Self::F32(_) => Dtype::F32,
+            Self::F16(_) => Dtype::F16,
+            Self::U8(_) => Dtype::U8,
+            Self::I8(_) => Dtype::I8,
+        }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::F16(values) => values.len(),
+            Self::U8(values) => values.len(),
+            Self::I8(values) => values.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The elements as bytes, little-endian.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::F32(values) => bytemuck::cast_slice(values),
+            Self::F16(values) => bytemuck::cast_slice(values),
+            Self::U8(values) => values,
+            Self::I8(values) => bytemuck::cast_slice(values),
+        }
+    }
+
+    /// Element `i`, widened.
+    pub fn get(&self, i: usize) -> f32 {
+        match self {
+            Self::F32(values) => values[i],
+            Self::F16(values) => values[i].to_f32(),
+            Self::U8(values) => f32::from(values[i]),
+            Self::I8(values) => f32::from(values[i]),
+        }
+    }
+}
+
+/// `[n_rows, dim]`, row-major, every element finite.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rows {
+    values: Values,
+    n_rows: usize,
+    dim: usize,
+}
+
+impl Rows {
+    /// Rows of `dim` elements each.
+    ///
+    /// # Errors
+    /// `dim_range`; `vector_dim` if the elements do not fill rows; `vector_not_finite` and `vector_int8`, which
+    /// name row and position; `too_many_rows`.
+    pub fn new(values: Values, dim: usize) -> Result<Self> {
+        if !(1..=DIM).contains(&dim) {
+            return Err(Error::new(
+                ErrorKind::BadInput,
+                "dim_range",
+                format!("{dim}, expected 1 to {DIM}"),
+            ));
+        }
+        if !values.len().is_multiple_of(dim) {
+            let message = format!("{} values do not fill rows of {dim}", values.len());
+            return Err(Error::new(ErrorKind::BadInput, "vector_dim", message));
+        }
+        let n_rows = values.len() / dim;
+        if n_rows > u32::MAX as usize {
+            let message = format!("{n_rows} rows, expected at most {}", u32::MAX);
+            return Err(Error::new(ErrorKind::Limit, "too_many_rows", message));
+        }
+        let bad = match &values {
+            Values::F32(values) => values.iter().position(|x| !x.is_finite()),
+            Values::F16(values) => values.iter().position(|x| !x.is_finite()),
+            Values::U8(_) => None,
+            Values::I8(values) => values.iter().position(|&x| x == i8::MIN),
+        };
+        if let Some(at) = bad {
+            let place = format!("row {}, element {}", at / dim, at % dim);
+            let (code, message) = match &values {
+                Values::I8(_) => ("vector_int8", format!("{place} is -128, expected -127 to 127")),
+                _ => ("vector_not_finite", format!("{place} is {}", values.get(at))),
+            };
+            return Err(Error::new(ErrorKind::BadInput, code, message));
+        }
+        Ok(Self { values, n_rows, dim })
+    }
+
+    /// The elements.
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// Number of rows.
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Elements per row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> Dtype {
+        self.values.dtype()
+    }
+
+    /// Bytes of all elements.
+    pub fn n_bytes(&self) -> u64 {
+        (self.values.len() * self.dtype().bytes()) as u64
+    }
+
+    /// One row, widened into `out` `[dim]`.
+    pub fn widen(&self, row: usize, out: &mut [f32]) {
+        let range = row * self.dim..(row + 1) * self.dim;
+        match &self.values {
+            Values::F32(values) => out.copy_from_slice(&values[range]),
+            _ => out.iter_mut().zip(range).for_each(|(x, i)| *x = self.values.get(i)),
+        }
+    }
+
+    /// A copy of some rows.
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        let (n_rows, range) = (range.len(), range.start * self.dim..range.end * self.dim);
+        let values = match &self.values {
+            Values::F32(values) => Values::F32(values[range].to_vec()),
+            Values::F16(values) => Values::F16(values[range].to_vec()),
+            Values::U8(values) => Values::U8(values[range].to_vec()),
+            Values::I8(values) => Values::I8(values[range].to_vec()),
+        };
+        Self { values, n_rows, dim: self.dim }
+    }
+
+    /// Euclidean norm of every row, summed in 64 bits.
+    pub fn norms(&self) -> Vec<f64> {
+        let square = |row: usize| -> f64 {
+            (row * self.dim..(row + 1) * self.dim)
+                .map(|i| f64::from(self.values.get(i)).powi(2))
+                .sum()
+        };
+        (0..self.n_rows).map(|row| square(row).sqrt()).collect()
+    }
+
+    /// Fails if distances of these rows could not be computed under `metric` in 32-bit floats.
+    ///
+    /// # Errors
+    /// `vector_zero_norm` for cosine; `vector_magnitude` for the others.
+    pub fn check(&self, metric: Metric) -> Result<()> {
+        if metric == Metric::Cosine {
+            let zero = self.norms().iter().position(|&norm| norm == 0.0);
+            return zero.map_or(Ok(()), |row| {
+                let message =
+                    format!("row {row} cannot be used with cosine; use dot or l2, or drop it");
+                Err(Error::new(ErrorKind::BadInput, "vector_zero_norm", message))
+            });
+        }
+        // Two such rows apart: (2 x)² dim must stay below the largest number.
+        let largest = (f64::from(f32::MAX) / (4.0 * self.dim as f64)).sqrt();
+        let is_large = |i: &usize| f64::from(self.values.get(*i)).abs() >= largest;
+        if self.dtype() == Dtype::F32
+            && let Some(at) = (0..self.values.len()).find(is_large)
+        {
+            let (row, value) = (at / self.dim, self.values.get(at));
+            let message = format!("row {row}: {value:e} is too big for metric {metric}");
+            return Err(Error::new(ErrorKind::BadInput, "vector_magnitude", message));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(rows: Result<Rows>) -> &'static str {
+        rows.expect_err("refused").code()
+    }
+
+    #[test]
+    fn what_is_not_a_row_is_refused_at_the_door() {
+        assert_eq!(code(Rows::new(Values::F32(vec![1.0; 5]), 2)), "vector_dim");
+        assert_eq!(code(Rows::new(Values::F32(vec![1.0; 5]), 0)), "dim_range");
+        assert_eq!(code(Rows::new(Values::U8(vec![1; 16_385]), 16_385)), "dim_range");
+        assert_eq!(code(Rows::new(Values::F32(vec![1.0, f32::NAN]), 2)), "vector_not_finite");
+        assert_eq!(code(Rows::new(Values::F16(vec![f16::INFINITY]), 1)), "vector_not_finite");
+        assert_eq!(code(Rows::new(Values::I8(vec![0, -128]), 1)), "vector_int8");
+        let error = Rows::new(Values::F32(vec![0.0, 1.0, f32::INFINITY]), 1).unwrap_err();
+        assert_eq!(error.to_string(), "vector_not_finite: row 2, element 0 is inf");
+    }
+
+    #[test]
+    fn what_a_metric_cannot_compare_is_refused() {
+        let rows = |values| Rows::new(Values::F32(values), 2).unwrap();
+        assert_eq!(
+            rows(vec![0.0, -0.0]).check(Metric::Cosine).unwrap_err().code(),
+            "vector_zero_norm"
+        );
+        assert_eq!(rows(vec![1e19, 0.0]).check(Metric::L2).unwrap_err().code(), "vector_magnitude");
+        for (values, metric) in [
+            (vec![1e-30, 0.0], Metric::Cosine),
+            (vec![1e30, 1e30], Metric::Cosine),
+            (vec![0.0, 0.0], Metric::L2),
+        ] {
+            rows(values).check(metric).unwrap();
+        }
+    }
+
+    #[test]
+    fn rows_are_cut_and_widened() {
+        let rows = Rows::new(Values::I8(vec![1, -2, 3, -4, 5, -6]), 2).unwrap();
+        let mut row = [0.0; 2];
+        rows.slice(1..3).widen(1, &mut row);
+        assert_eq!((rows.n_rows(), row), (3, [5.0, -6.0]));
+        assert_eq!(rows.norms()[0], 5.0f64.sqrt());
+    }
+}
