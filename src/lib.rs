@@ -25,6 +25,7 @@ pub mod backend;
 pub mod cli;
 pub mod core;
 pub mod dedup;
+pub mod distance;
 mod error;
 pub mod record;
 

@@ -6,6 +6,7 @@
 mod bad_input;
 mod conformance;
 mod corpus;
+mod cpu;
 mod options;
 mod page;
 mod promises;

@@ -9,6 +9,7 @@
 
 use crate::core::limits::N_PERM;
 use crate::core::mix::stream;
+use crate::distance::Level;
 
 /// Name of the family; part of every index header.
 pub const FAMILY: &str = "minhash32x2-1";
@@ -24,43 +25,6 @@ pub struct MinHasher {
     multipliers: Vec<[u32; LANES]>,
     masks: Vec<[u32; LANES]>,
     level: Level,
-}
-
-/// Instruction sets that the loop is compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// What every processor of the target has.
-    Baseline,
-    /// x86-64 with AVX2.
-    Avx2,
-    /// x86-64 with AVX-512 F, BW, DQ and VL.
-    Avx512,
-}
-
-impl Level {
-    /// The best level of this processor.
-    pub fn best() -> Self {
-        *Self::available().last().unwrap_or(&Self::Baseline)
-    }
-
-    /// All levels of this processor, lowest first.
-    pub fn available() -> Vec<Self> {
-        let mut levels = vec![Self::Baseline];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx2") {
-                levels.push(Self::Avx2);
-            }
-            if is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-            {
-                levels.push(Self::Avx512);
-            }
-        }
-        levels
-    }
 }
 
 impl MinHasher {
@@ -156,7 +120,7 @@ fn minima(level: Level, shingles: &[u32], a: &[u32; LANES], b: &[u32; LANES]) ->
         // SAFETY: a `MinHasher` only holds levels from `Level::available`, which asked this processor.
         Level::Avx2 => unsafe { minima_avx2(shingles, a, b) },
         // SAFETY: as above.
-        Level::Avx512 => unsafe { minima_avx512(shingles, a, b) },
+        Level::Avx512 | Level::Avx512Vnni => unsafe { minima_avx512(shingles, a, b) },
     }
 }
 
@@ -192,16 +156,6 @@ mod tests {
                 }
             }
         }
-        let missing =
-            [Level::Avx2, Level::Avx512].into_iter().filter(|l| !Level::available().contains(l));
-        let missing: Vec<String> =
-            missing.map(|level| format!("{level:?}").to_lowercase()).collect();
-        println!("levels not on this processor: {missing:?}");
-        let required = std::env::var("NEARKIN_REQUIRE").unwrap_or_default();
-        assert!(
-            !required.split(',').any(|r| missing.iter().any(|m| m == r)),
-            "required: {required}"
-        );
     }
 
     #[test]
