@@ -7,6 +7,8 @@
 pub mod budget;
 pub mod codes;
 pub mod cpu;
+pub mod fallback;
+pub mod open;
 pub mod plain;
 pub mod resident;
 

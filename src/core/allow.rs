@@ -39,6 +39,15 @@ impl Allow<'_> {
         }
     }
 
+    /// The slots of one range, counted from its start.
+    pub fn part(&self, range: Range<u32>) -> Bits {
+        let mut bits = Bits::new(range.end - range.start);
+        for slot in range.clone().filter(|&slot| self.contains(slot)) {
+            bits.insert(slot - range.start);
+        }
+        bits
+    }
+
     /// The set as one bit per row, 64 to a word, for devices.
     pub fn words(&self, n_rows: u32) -> Vec<u64> {
         let n_words = (n_rows as usize).div_ceil(64);
