@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crate::backend::codes::{RabitqCodes, Survivor};
 use crate::backend::cpu::Cpu;
 use crate::backend::cpu::minhash::MinHasher;
+use crate::backend::crossover::Crossover;
 use crate::backend::resident::{Resident, ResidentCodes};
 use crate::backend::{Backend, Facts, Pair, RabitqScan, Stream, Tile, check};
 use crate::core::allow::Allow;
@@ -32,6 +33,8 @@ pub struct Note {
 pub struct WithFallback {
     card: Box<dyn Backend>,
     cpu: Cpu,
+    /// Calls for which the processor is faster go to it; `None` sends all to the card.
+    crossover: Option<Crossover>,
     notes: Mutex<Vec<Note>>,
     /// Failures in a row.
     failures: AtomicU32,
@@ -57,11 +60,12 @@ struct BothCodes {
 }
 
 impl WithFallback {
-    /// Puts the processor behind a card.
-    pub fn new(card: Box<dyn Backend>, cpu: Cpu) -> Self {
+    /// Puts the processor behind a card, for failures and, given a crossover, for small calls.
+    pub fn new(card: Box<dyn Backend>, cpu: Cpu, crossover: Option<Crossover>) -> Self {
         Self {
             card,
             cpu,
+            crossover,
             notes: Mutex::default(),
             failures: AtomicU32::new(0),
             resting: AtomicU32::new(0),
@@ -85,14 +89,19 @@ impl WithFallback {
         }
     }
 
-    /// Asks the card, and the processor if the card is at rest, fails, or answers what cannot be.
+    /// Asks the card, and the processor if it is faster for so many multiplications, or if the card is at rest, fails,
+    /// or answers what cannot be.
     fn ask<T>(
         &self,
         operation: &'static str,
+        n_products: u64,
         card: impl FnOnce() -> Result<T>,
         is_possible: impl FnOnce(&T) -> bool,
         cpu: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
+        if self.crossover.is_some_and(|crossover| !crossover.card_pays(n_products)) {
+            return cpu();
+        }
         let rest = |left: u32| left.checked_sub(1);
         if self.resting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).is_ok() {
             self.note(operation, "the card rests after failures; answered by the processor".into());
@@ -248,6 +257,11 @@ impl WithFallback {
     }
 }
 
+/// Multiplications of `n` distances.
+fn products(n: usize, rows: &Resident) -> u64 {
+    n as u64 * rows.host().dim() as u64
+}
+
 impl Backend for WithFallback {
     fn facts(&self) -> &Facts {
         self.card.facts()
@@ -304,7 +318,7 @@ impl Backend for WithFallback {
         let n = queries.n_rows() * range.len();
         let possible = |all: &Vec<f32>| all.len() == n && all.iter().all(|x| x.is_finite());
         let cpu = || self.cpu.distances(stream, queries, self.on_cpu(rows)?, range.clone());
-        self.ask("distances", card, possible, cpu)
+        self.ask("distances", products(n, rows), card, possible, cpu)
     }
 
     fn flat_scan(
@@ -335,7 +349,8 @@ impl Backend for WithFallback {
             None => self.scan_in_parts(stream, queries, rows, allow, k),
         };
         let cpu = || self.cpu.flat_scan(stream, queries, self.on_cpu(rows)?, allow, k);
-        self.ask("flat_scan", card, possible, cpu)
+        let n = queries.n_rows() * allow.count(n_rows) as usize;
+        self.ask("flat_scan", products(n, rows), card, possible, cpu)
     }
 
     fn gather(
@@ -358,7 +373,9 @@ impl Backend for WithFallback {
             };
             all.len() == slots.len() && all.iter().zip(slots).all(fits)
         };
-        self.ask("gather", || self.card.gather(stream, queries, placed, slots), possible, cpu)
+        let n = slots.iter().map(Vec::len).sum();
+        let card = || self.card.gather(stream, queries, placed, slots);
+        self.ask("gather", products(n, rows), card, possible, cpu)
     }
 
     fn assign(
@@ -380,7 +397,8 @@ impl Backend for WithFallback {
             None => self.assign_in_parts(stream, rows, range.clone(), centroids),
         };
         let cpu = || self.cpu.assign(stream, self.on_cpu(rows)?, range.clone(), centroids);
-        self.ask("assign", card, possible, cpu)
+        let n = range.len() * centroids.n_rows();
+        self.ask("assign", products(n, rows), card, possible, cpu)
     }
 
     fn rabitq_scan(
@@ -401,12 +419,12 @@ impl Backend for WithFallback {
                 |s: &Survivor| s.slot < n_rows && allow.contains(s.slot) && s.estimate.is_finite();
             all.len() == scans.len() && all.iter().flatten().all(right)
         };
-        self.ask(
-            "rabitq_scan",
-            || self.card.rabitq_scan(stream, scans, placed, allow),
-            possible,
-            cpu,
-        )
+        let lists = scans.iter().flat_map(|scan| scan.lists);
+        let n: usize = lists.map(|(list, _)| list.len()).sum();
+        // Sixty-four elements of four planes are as much as one word of each.
+        let n_products = (n * codes.host().n_words * 4) as u64;
+        let card = || self.card.rabitq_scan(stream, scans, placed, allow);
+        self.ask("rabitq_scan", n_products, card, possible, cpu)
     }
 
     fn pairs(
@@ -436,7 +454,8 @@ impl Backend for WithFallback {
             let other = b.map(|b| self.on_cpu(b)).transpose()?;
             self.cpu.pairs(stream, self.on_cpu(a)?, other, tiles, within)
         };
-        self.ask("pairs", card, possible, cpu)
+        let n = tiles.iter().map(|tile| tile.a.len() * tile.b.len()).sum();
+        self.ask("pairs", products(n, a), card, possible, cpu)
     }
 
     fn minhash(
@@ -450,6 +469,7 @@ impl Backend for WithFallback {
         let n = ends.len() * hasher.n_perm();
         let card = || self.card.minhash(stream, hasher, shingles, ends);
         let cpu = || self.cpu.minhash(stream, hasher, shingles, ends);
-        self.ask("minhash", card, |all: &Vec<u32>| all.len() == n, cpu)
+        let n_products = (shingles.len() * hasher.n_perm()) as u64;
+        self.ask("minhash", n_products, card, |all: &Vec<u32>| all.len() == n, cpu)
     }
 }

@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod codes;
 pub mod cpu;
+pub mod crossover;
 pub mod fallback;
 pub mod open;
 pub mod plain;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rayon::ThreadPool;
 
 use crate::backend::cpu::Cpu;
+use crate::backend::crossover::Crossover;
 use crate::backend::fallback::WithFallback;
 use crate::backend::{Backend, BackendKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -65,6 +66,8 @@ pub struct Opened {
     pub backend: Arc<dyn Backend>,
     /// What was looked for on the way.
     pub tried: Vec<Tried>,
+    /// What was measured of the card, if it was found unasked.
+    pub crossover: Option<Crossover>,
     /// One line for people: `gpu: none found, using processor, avx2`.
     pub why: String,
 }
@@ -92,9 +95,18 @@ pub fn open(
             Ok(card) => {
                 let name = card.facts().name.clone();
                 tried.push(Tried { kind, found: Ok(name.clone()) });
-                let why = format!("{kind}: {name}");
-                let backend = Arc::new(WithFallback::new(card, cpu()));
-                return Ok(Opened { backend, tried, why });
+                let cpu = cpu();
+                // A card that was asked for by name gets everything.
+                let crossover = match device {
+                    Device::Auto => Some(Crossover::measure(card.as_ref(), &cpu)?),
+                    _ => None,
+                };
+                let why = match crossover {
+                    Some(measured) => why_auto(kind, &name, measured),
+                    None => format!("{kind}: {name}"),
+                };
+                let backend = Arc::new(WithFallback::new(card, cpu, crossover));
+                return Ok(Opened { backend, tried, crossover, why });
             }
             Err(error) if device == Device::Auto => tried.push(Tried { kind, found: Err(error) }),
             Err(error) => return Err(error),
@@ -106,7 +118,16 @@ pub fn open(
         Device::Cpu => format!("cpu: {name}"),
         _ => format!("gpu: none found, using {name}"),
     };
-    Ok(Opened { backend: Arc::new(cpu), tried, why })
+    Ok(Opened { backend: Arc::new(cpu), tried, crossover: None, why })
+}
+
+fn why_auto(kind: BackendKind, name: &str, measured: Crossover) -> String {
+    match measured.batch(1_000_000, 384) {
+        Some(batch) => {
+            format!("{kind}: {name}, from {batch} queries over a million rows of 384 on")
+        }
+        None => format!("{kind}: {name} is never faster than the processor, which is used"),
+    }
 }
 
 /// A device of one kind. Unasked, a software device is passed over: it is slower than the processor's own loops.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::cli::bench::BenchArgs;
+use crate::cli::doctor::DoctorArgs;
 use crate::dedup::{Bands, Keep, OutputFormat};
 use crate::error::Error;
 use crate::record::normalize::Normalizer;
@@ -21,6 +23,10 @@ pub struct Args {
 pub enum Command {
     /// Clean a corpus: keep one of each set of duplicates, and say for each dropped record which kept one it repeats.
     Dedup(Box<DedupArgs>),
+    /// Show what this machine has, what would be used, and why
+    Doctor(DoctorArgs),
+    /// Time every operation beside what the machine can do at most
+    Bench(BenchArgs),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

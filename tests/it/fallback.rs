@@ -254,7 +254,8 @@ fn a_card_that_fails_at_any_call_costs_no_answer() {
     assert!(!right.pairs.is_empty() && !right.across.is_empty());
     for fault in FAULTS {
         for period in 1..=8 {
-            let backend = WithFallback::new(Box::new(Faulty::new(fault, period, 1 << 30)), cpu());
+            let backend =
+                WithFallback::new(Box::new(Faulty::new(fault, period, 1 << 30)), cpu(), None);
             for _ in 0..3 {
                 assert_eq!(ask(&backend), right, "{fault:?}, one call of {period}");
             }
@@ -268,7 +269,7 @@ fn a_card_that_fails_at_any_call_costs_no_answer() {
 
 #[test]
 fn a_card_that_failed_rests_and_is_tried_again() {
-    let backend = WithFallback::new(Box::new(Faulty::new(Fault::Lost, 5, 1 << 30)), cpu());
+    let backend = WithFallback::new(Box::new(Faulty::new(Fault::Lost, 5, 1 << 30)), cpu(), None);
     let placed = backend.upload(Arc::new(rows(20, 1)), Metric::Dot).unwrap();
     let mut sent_again = false;
     for call in 0..40 {
@@ -286,7 +287,7 @@ fn rows_that_do_not_fit_the_card_pass_in_parts() {
     let right = ask(&Plain::new(1 << 30));
     // 90 rows of 6 bytes: the card holds fewer than all.
     for budget in [60, 200, 400] {
-        let backend = WithFallback::new(Box::new(Plain::new(budget)), cpu());
+        let backend = WithFallback::new(Box::new(Plain::new(budget)), cpu(), None);
         assert_eq!(ask(&backend), right, "card of {budget} bytes");
         let notes = backend.take_notes();
         assert!(notes.iter().any(|note| note.what.contains("parts")), "{notes:?}");
@@ -295,7 +296,7 @@ fn rows_that_do_not_fit_the_card_pass_in_parts() {
 
 #[test]
 fn bad_input_is_the_callers_not_the_cards() {
-    let backend = WithFallback::new(Box::new(Faulty::new(Fault::Lost, 1, 1 << 30)), cpu());
+    let backend = WithFallback::new(Box::new(Faulty::new(Fault::Lost, 1, 1 << 30)), cpu(), None);
     let placed = backend.upload(Arc::new(rows(20, 1)), Metric::Dot).unwrap();
     let error = backend.flat_scan(Stream(0), &rows(1, 2), &placed, Allow::All, 0).unwrap_err();
     assert_eq!(error.code(), "k_range");

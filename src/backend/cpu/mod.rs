@@ -2,6 +2,7 @@
 //! and answers when a device cannot.
 
 pub mod minhash;
+pub mod roofline;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,0 +1,127 @@
+//! `nearkin doctor`: what this machine has, what would be used, and why.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::backend::cpu::roofline::read_bandwidth;
+use crate::backend::open::{Device, Opened, open};
+use crate::cli::say;
+use crate::distance::Level;
+use crate::error::{Error, ErrorKind, Result};
+
+#[derive(Debug, clap::Args)]
+pub struct DoctorArgs {
+    /// auto, cpu, cuda or wgpu: what is asked for
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub device: Device,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Looks at the machine and prints what it found. A device that was asked for by name and is not there is shown and is an
+/// error as well.
+pub fn run(args: &DoctorArgs) -> Result<u8> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let one = pool(1)?;
+    let all = pool(threads)?;
+    let opened = open(args.device, &all, 1 << 30, None);
+    let found = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "processor": {
+            "name": processor_name(),
+            "threads": threads,
+            "levels": Level::available().iter().map(|level| level.name()).collect::<Vec<_>>(),
+            "used": Level::best().name(),
+        },
+        "memory": memory(&one, &all),
+        "cards": cards(),
+        "asked": args.device.to_string(),
+        "use": describe(&opened),
+    });
+    if args.json {
+        say(format_args!("{}", serde_json::to_string_pretty(&found).expect("strings and numbers")));
+    } else {
+        print(&found);
+    }
+    opened.map(|_| 0)
+}
+
+fn pool(n_threads: usize) -> Result<Arc<rayon::ThreadPool>> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build();
+    pool.map(Arc::new).map_err(|error| Error::new(ErrorKind::Io, "threads", error.to_string()))
+}
+
+/// The name that the kernel gives, or the architecture.
+fn processor_name() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    model.map_or_else(|| std::env::consts::ARCH.to_owned(), str::to_owned)
+}
+
+fn memory(one: &rayon::ThreadPool, all: &rayon::ThreadPool) -> Value {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = |name: &str| -> Option<u64> {
+        let line = info.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    json!({
+        "total_bytes": kib("MemTotal:").map(|kib| kib * 1024),
+        "available_bytes": kib("MemAvailable:").map(|kib| kib * 1024),
+        "read_bytes_per_second_one_thread": read_bandwidth(one).round(),
+        "read_bytes_per_second_all_threads": read_bandwidth(all).round(),
+    })
+}
+
+/// Every card that a feature of this build can see, or why there is none.
+fn cards() -> Vec<Value> {
+    Vec::new()
+}
+
+fn describe(opened: &Result<Opened>) -> Value {
+    match opened {
+        Ok(opened) => json!({
+            "backend": opened.backend.facts().kind.name(),
+            "name": opened.backend.facts().name,
+            "why": opened.why,
+        }),
+        Err(error) => json!({ "error": error.to_string() }),
+    }
+}
+
+fn print(found: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let processor = &found["processor"];
+    let levels: Vec<String> =
+        processor["levels"].as_array().into_iter().flatten().map(text).collect();
+    say(format_args!("nearkin {}", text(&found["version"])));
+    say(format_args!(
+        "processor  {}, {} threads, {} (has {})",
+        text(&processor["name"]),
+        processor["threads"],
+        text(&processor["used"]),
+        levels.join(", ")
+    ));
+    let memory = &found["memory"];
+    let giga = |name: &str| memory[name].as_f64().map_or("?".into(), |x| format!("{:.1}", x / 1e9));
+    say(format_args!(
+        "memory     {} GB, {} free; read at {} GB/s by one thread, {} by all",
+        giga("total_bytes"),
+        giga("available_bytes"),
+        giga("read_bytes_per_second_one_thread"),
+        giga("read_bytes_per_second_all_threads")
+    ));
+    for card in found["cards"].as_array().into_iter().flatten() {
+        let kind = text(&card["kind"]);
+        match card["error"].as_str() {
+            Some(error) => say(format_args!("{kind:10} none: {error}")),
+            None => say(format_args!("{kind:10} {}", text(&card["line"]))),
+        }
+    }
+    match found["use"]["error"].as_str() {
+        Some(error) => say(format_args!("would use  nothing: {error}")),
+        None => say(format_args!("would use  {}", text(&found["use"]["why"]))),
+    }
+}
