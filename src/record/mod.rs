@@ -3,6 +3,7 @@
 //! In: paths. Out: blocks of records with their byte positions, and [`Problem`]s for what could not be
 //! read. Next: `input.rs` (which files), `reader.rs` (files to blocks), `normalize.rs`, `shingles.rs`.
 
+mod block;
 pub mod codec;
 pub mod input;
 pub mod json;
@@ -11,6 +12,7 @@ pub mod normalize;
 pub mod parquet;
 pub mod reader;
 pub mod shingles;
+mod values;
 
 /// Which fields of a record are read; every other field is carried through untouched.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The program, with nothing on its standard input.
@@ -244,7 +244,7 @@ fn parquet_rows(path: &Path) -> Vec<Value> {
     };
     let object = |row: parquet::record::Row| {
         let fields = row.get_column_iter().map(|(name, field)| (name.clone(), value(field)));
-        Value::Object(fields.collect::<Map<String, Value>>())
+        Value::Object(fields.collect::<serde_json::Map<String, Value>>())
     };
     reader.get_row_iter(None).unwrap().map(|row| object(row.unwrap())).collect()
 }

@@ -5,9 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::corpus::{
-    Case, Random, arg, fixture, gzip, jaccard, jsonl, read_records, record, shingles, zstd,
-};
+use crate::corpus::{Case, Random, arg, fixture, jaccard, jsonl, read_records, record, shingles};
 
 #[test]
 fn short_texts_are_duplicates_only_when_equal() {
@@ -139,6 +137,7 @@ fn twenty_thousand_pages_of_one_template_leave_no_near_pair() {
 #[test]
 #[cfg(feature = "parquet")]
 fn a_text_is_recognised_in_every_format() {
+    use crate::corpus::{gzip, zstd};
     let case = Case::new();
     let page = Random(13).page(40).join(" ");
     let near = format!("{page} and one more");
