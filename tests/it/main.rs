@@ -7,6 +7,7 @@ mod bad_input;
 mod conformance;
 mod corpus;
 mod cpu;
+mod doctor;
 mod fallback;
 mod options;
 mod page;

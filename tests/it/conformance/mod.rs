@@ -8,6 +8,8 @@ mod operations;
 use nearkin::backend::Backend;
 use nearkin::backend::plain::Plain;
 
+pub use crate::support::skip;
+
 /// How much a backend can be asked to compute in a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
@@ -33,13 +35,6 @@ pub fn run(backend: &dyn Backend, effort: Effort) {
     operations::refusals(backend);
     operations::budget(backend);
     println!("conformance: {name}: {:.1} s", began.elapsed().as_secs_f64());
-}
-
-/// A test for hardware that is not here is skipped aloud, and fails if `NEARKIN_REQUIRE` names it.
-pub fn skip(what: &str, why: &str) {
-    let required = std::env::var("NEARKIN_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|name| name == what), "required: {what}: {why}");
-    println!("skipped: {what}: {why}");
 }
 
 #[test]
