@@ -161,7 +161,9 @@ fn merge_options(merge: &MergeArgs) -> Result<Options> {
     std::env::set_current_dir(&command.folder).at("enter", &command.folder)?;
     let args = Args::try_parse_from(&command.args)
         .map_err(|error| Error::corrupt(&path, 0, error.to_string()))?;
-    let Command::Dedup(args) = args.command;
+    let Command::Dedup(args) = args.command else {
+        return Err(Error::corrupt(&path, 0, "expected the command line of nearkin dedup"));
+    };
     let mut options = options(*args)?;
     options.out = out;
     options.existing = Existing::Resume;

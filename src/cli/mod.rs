@@ -2,6 +2,8 @@
 
 mod args;
 mod dedup;
+mod pair_file;
+mod pairs;
 mod progress;
 
 use std::fmt;
@@ -13,12 +15,13 @@ use clap::Parser;
 use crate::cli::args::{Args, Command};
 
 /// Parses the command line, runs it, and says how it went. Exit codes: 0 done, 1 bug, 2 usage, 3 bad input, 4 not
-/// found, 5 corrupt file, 6 disk, 7 locked, 8 limit, 10 done with quarantined records, 11 sums differ or input
+/// found, 5 corrupt file, 6 disk, 7 locked, 8 limit, 9 device, 10 done with quarantined records, 11 sums differ or input
 /// changed, 130 interrupted.
 pub fn main() -> ExitCode {
     let args = Args::parse();
     let result = match args.command {
         Command::Dedup(args) => dedup::run(*args),
+        Command::Pairs(args) => pairs::run(*args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

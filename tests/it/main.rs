@@ -9,6 +9,7 @@ mod corpus;
 mod cpu;
 mod options;
 mod page;
+mod pairs;
 mod promises;
 mod support;
 mod texts;
