@@ -23,6 +23,7 @@
 pub mod backend;
 #[doc(hidden)]
 pub mod cli;
+pub mod cluster;
 pub mod core;
 pub mod dedup;
 pub mod distance;

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::backend::open::Device;
 use crate::cli::bench::BenchArgs;
 use crate::cli::doctor::DoctorArgs;
+use crate::core::metric::Metric;
 use crate::dedup::{Bands, Keep, OutputFormat};
 use crate::error::Error;
 use crate::record::normalize::Normalizer;
@@ -27,6 +29,63 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Time every operation beside what the machine can do at most
     Bench(BenchArgs),
+    /// Find every pair of rows that are near each other, in one .npy file or between two; none is missed.
+    Pairs(Box<PairsArgs>),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct PairsArgs {
+    /// Rows: a .npy file of f32, f16, u8 or int8 in C order
+    #[arg(value_name = "A.npy")]
+    pub a: PathBuf,
+
+    /// Rows to find near those of A; without it, pairs within A
+    #[arg(value_name = "B.npy")]
+    pub b: Option<PathBuf>,
+
+    /// Pairs at or above it: cosine in [-1, 1], or the inner product with --metric dot
+    #[arg(long, value_name = "S", allow_negative_numbers = true, help_heading = "What")]
+    pub similarity: Option<f64>,
+
+    /// Pairs at or below it: --metric l2 (squared, as everywhere here) or l1
+    #[arg(long, value_name = "D", allow_negative_numbers = true, help_heading = "What")]
+    pub distance: Option<f64>,
+
+    /// cosine, dot, l2 or l1
+    #[arg(long, default_value = "cosine", value_name = "METRIC", help_heading = "What")]
+    pub metric: Metric,
+
+    /// Leave out rows of zeros, which cosine cannot compare, and say how many
+    #[arg(long, help_heading = "What")]
+    pub skip_zero: bool,
+
+    /// Compare all rows with all rows; finds the same, slower
+    #[arg(long, help_heading = "Run")]
+    pub exact: bool,
+
+    /// File for the pairs, sorted: .jsonl or .parquet
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub out: PathBuf,
+
+    /// Replace FILE if it exists
+    #[arg(long, help_heading = "Output")]
+    pub overwrite: bool,
+
+    /// Memory that the job may use, rows included, such as 4GiB
+    #[arg(long, value_parser = parse_bytes, default_value = "4GiB", value_name = "BYTES", help_heading = "Run")]
+    pub memory: u64,
+
+    /// Threads [default: all]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    pub threads: Option<usize>,
+
+    /// What computes: auto, cpu, cuda or wgpu
+    #[arg(long, default_value = "auto", value_name = "DEVICE", help_heading = "Run")]
+    pub device: Device,
+
+    /// Seed of samples; the pairs do not depend on it
+    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Run")]
+    pub seed: u64,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -162,7 +162,7 @@ fn merge_options(merge: &MergeArgs) -> Result<Options> {
     let args = Args::try_parse_from(&command.args)
         .map_err(|error| Error::corrupt(&path, 0, error.to_string()))?;
     let Command::Dedup(args) = args.command else {
-        return Err(Error::corrupt(&path, 0, "not the command line of a dedup job"));
+        return Err(Error::corrupt(&path, 0, "expected the command line of nearkin dedup"));
     };
     let mut options = options(*args)?;
     options.out = out;

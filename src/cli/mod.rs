@@ -4,6 +4,8 @@ mod args;
 mod bench;
 mod dedup;
 mod doctor;
+mod pair_file;
+mod pairs;
 mod progress;
 
 use std::fmt;
@@ -23,6 +25,7 @@ pub fn main() -> ExitCode {
         Command::Dedup(args) => dedup::run(*args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Pairs(args) => pairs::run(*args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -8,6 +8,7 @@ pub mod codec;
 pub mod input;
 pub mod json;
 pub mod normalize;
+pub mod npy;
 #[cfg(feature = "parquet")]
 pub mod parquet;
 pub mod reader;

@@ -11,6 +11,7 @@ mod doctor;
 mod fallback;
 mod options;
 mod page;
+mod pairs;
 mod promises;
 mod support;
 mod texts;

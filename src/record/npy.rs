@@ -1,0 +1,236 @@
+//! Rows of numbers from `.npy` files, as `numpy.save` writes them.
+//!
+//! Read are 32- and 16-bit floats, u8 and int8, little-endian, in C order, of one dimension (one row) or two. Everything
+//! else is refused with the line of Python that makes it readable. The header is compared with the length of the file
+//! before memory is asked for.
+//!
+//! Format: NEP 1, "A Simple File Format for NumPy Arrays"; versions 1 to 3 differ in the length of the header only.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use bytemuck::Pod;
+use half::f16;
+
+use crate::core::rows::{Dtype, Rows, Values};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// Longest header that is read; real ones take 128 bytes, and one of an array of structs is refused anyway.
+const HEADER_BYTES: usize = 64 << 10;
+
+/// What the header says.
+#[derive(Debug, PartialEq, Eq)]
+struct Header {
+    dtype: Dtype,
+    n_rows: usize,
+    dim: usize,
+}
+
+/// The rows of the file at `path`.
+///
+/// # Errors
+/// `not_found`, `npy_header` if it is no array or one that cannot be read, `npy_length` if its length is not what the
+/// header says, `npy_dtype`, `npy_order`, `npy_shape`; then those of [`Rows::new`], which name row and element. Each names
+/// the file.
+pub fn read(path: &Path) -> Result<Rows> {
+    let in_file = |code: &'static str, message: String| {
+        Error::new(ErrorKind::BadInput, code, format!("{}: {message}", path.display()))
+    };
+    let file = open(path)?;
+    let n_bytes = file.metadata().at("look at", path)?.len();
+    let mut reader = BufReader::new(file);
+    let mut bytes_read = 0;
+    let text = header_text(&mut reader, &mut bytes_read)
+        .map_err(|message| in_file("npy_header", message))?;
+    let header = Header::parse(&text).map_err(|(code, message)| in_file(code, message))?;
+    let n_values = header.n_rows.checked_mul(header.dim);
+    let expected = n_values.and_then(|n| n.checked_mul(header.dtype.bytes()));
+    let found = n_bytes.saturating_sub(bytes_read);
+    let Some(n_values) = n_values.filter(|_| expected.map(|n| n as u64) == Some(found)) else {
+        let message = format!(
+            "{} x {} of {} in {found} bytes",
+            header.n_rows,
+            header.dim,
+            header.dtype.name()
+        );
+        return Err(in_file("npy_length", message));
+    };
+    let values = match header.dtype {
+        Dtype::F32 => Values::F32(numbers(&mut reader, n_values, path)?),
+        Dtype::F16 => Values::F16(numbers::<f16>(&mut reader, n_values, path)?),
+        Dtype::U8 => Values::U8(numbers(&mut reader, n_values, path)?),
+        Dtype::I8 => Values::I8(numbers(&mut reader, n_values, path)?),
+    };
+    Rows::new(values, header.dim).map_err(|error| {
+        let message = error.to_string();
+        let message = message.strip_prefix(error.code()).unwrap_or(&message);
+        let message = format!("{}{message}", path.display());
+        Error::new(error.kind(), error.code(), message)
+    })
+}
+
+fn open(path: &Path) -> Result<File> {
+    if path.is_dir() {
+        let message = format!("{} is a folder, expected a .npy file", path.display());
+        return Err(Error::new(ErrorKind::BadInput, "npy_header", message));
+    }
+    match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let message = format!("{} does not exist", path.display());
+            Err(Error::new(ErrorKind::NotFound, "not_found", message))
+        }
+        file => file.at("open", path),
+    }
+}
+
+/// Magic, version and length of the header, and its text.
+fn header_text(reader: &mut impl Read, bytes_read: &mut u64) -> Result<String, String> {
+    let mut take = |n: usize| {
+        let mut bytes = vec![0; n];
+        reader.read_exact(&mut bytes).map_err(|_| "the file ends in its header".to_owned())?;
+        *bytes_read += n as u64;
+        Ok::<Vec<u8>, String>(bytes)
+    };
+    if take(6)? != MAGIC {
+        return Err("expected a .npy file, and this one does not begin as one".to_owned());
+    }
+    let version = take(2)?;
+    let length = match version[0] {
+        1 => take(2)?,
+        2 | 3 => take(4)?,
+        major => return Err(format!("version {major} of the format, expected 1 to 3")),
+    };
+    let length = length.iter().rev().fold(0usize, |sum, &byte| sum << 8 | usize::from(byte));
+    if length > HEADER_BYTES {
+        return Err(format!("a header of {length} bytes, expected at most {HEADER_BYTES}"));
+    }
+    String::from_utf8(take(length)?).map_err(|_| "its header is not text".to_owned())
+}
+
+impl Header {
+    fn parse(text: &str) -> Result<Self, (&'static str, String)> {
+        let broken = |what: &str| ("npy_header", format!("{what} in header {:?}", text.trim_end()));
+        let descr = value_of(text, "descr").ok_or_else(|| broken("no descr"))?;
+        let descr = descr.strip_prefix('\'').and_then(|rest| rest.split_once('\''));
+        let (descr, _) = descr.ok_or_else(|| broken("no plain type"))?;
+        let dtype = dtype(descr)?;
+        let order = value_of(text, "fortran_order").ok_or_else(|| broken("no fortran_order"))?;
+        let shape = value_of(text, "shape").ok_or_else(|| broken("no shape"))?;
+        let shape = shape.strip_prefix('(').and_then(|rest| rest.split_once(')'));
+        let (shape, _) = shape.ok_or_else(|| broken("no shape"))?;
+        let sizes = shape.split(',').map(str::trim).filter(|size| !size.is_empty());
+        let sizes: Vec<usize> = sizes
+            .map(|size| size.parse().map_err(|_| broken("no sizes")))
+            .collect::<Result<_, _>>()?;
+        let (n_rows, dim) = match sizes[..] {
+            [dim] => (1, dim),
+            [n_rows, dim] => (n_rows, dim),
+            _ => {
+                let message = format!("({shape}), expected rows: (n_rows, dim), or one: (dim,)");
+                return Err(("npy_shape", message));
+            }
+        };
+        // With one row or one column both orders are the same.
+        if order.starts_with("True") && n_rows > 1 && dim > 1 {
+            let message = "Fortran order, expected C order: numpy.ascontiguousarray(rows)";
+            return Err(("npy_order", message.to_owned()));
+        }
+        Ok(Self { dtype, n_rows, dim })
+    }
+}
+
+/// What follows `'key':` in the dictionary.
+fn value_of<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+    let (_, rest) = text.split_once(&format!("'{key}'"))?;
+    Some(rest.trim_start().strip_prefix(':')?.trim_start())
+}
+
+fn dtype(descr: &str) -> Result<Dtype, (&'static str, String)> {
+    match descr {
+        "<f4" => Ok(Dtype::F32),
+        "<f2" => Ok(Dtype::F16),
+        "|u1" | "<u1" => Ok(Dtype::U8),
+        "|i1" | "<i1" => Ok(Dtype::I8),
+        _ => {
+            let hint = if descr.contains("f8") || descr.starts_with(">f") {
+                ": rows.astype('<f4')"
+            } else {
+                ""
+            };
+            let message = format!("{descr:?}, expected '<f4', '<f2', '|u1' or '|i1'{hint}");
+            Err(("npy_dtype", message))
+        }
+    }
+}
+
+/// `n` numbers as they lie in the file.
+fn numbers<T: Pod>(reader: &mut impl Read, n: usize, path: &Path) -> Result<Vec<T>> {
+    const { assert!(cfg!(target_endian = "little"), "files are little-endian") };
+    let mut values = vec![T::zeroed(); n];
+    reader.read_exact(bytemuck::cast_slice_mut(&mut values)).at("read", path)?;
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(header: &str, body: &[u8]) -> Result<Rows> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.npy");
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(body);
+        std::fs::write(&path, bytes).unwrap();
+        read(&path)
+    }
+
+    fn header(descr: &str, order: &str, shape: &str) -> String {
+        format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}  \n")
+    }
+
+    #[test]
+    fn arrays_of_every_type_are_read() {
+        let halves: Vec<u8> =
+            [1.5f32, -2.0].iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
+        let floats: Vec<u8> = [1.5f32, -2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        for (descr, body, expected) in [
+            ("<f4", floats.as_slice(), [1.5, -2.0]),
+            ("<f2", halves.as_slice(), [1.5, -2.0]),
+            ("|u1", &[3, 255], [3.0, 255.0]),
+            ("|i1", &[3, 255], [3.0, -1.0]),
+        ] {
+            for (shape, n_rows) in [("(2, 1)", 2), ("(1, 2)", 1), ("(2,)", 1)] {
+                let rows = file(&header(descr, "False", shape), body).unwrap();
+                let values = [rows.values().get(0), rows.values().get(1)];
+                assert_eq!((rows.n_rows(), values), (n_rows, expected), "{descr} {shape}");
+            }
+        }
+        let empty = file(&header("<f4", "False", "(0, 384)"), &[]).unwrap();
+        assert_eq!((empty.n_rows(), empty.dim()), (0, 384));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_by_name() {
+        let code = |header: String, n: usize| file(&header, &vec![0; n]).unwrap_err().code();
+        assert_eq!(code(header("<f4", "False", "(2, 2)"), 15), "npy_length");
+        assert_eq!(code(header("<f4", "False", "(2, 2)"), 17), "npy_length");
+        let huge = "(9223372036854775807, 9223372036854775807)";
+        assert_eq!(code(header("<f4", "False", huge), 16), "npy_length");
+        assert_eq!(code(header("<f4", "True", "(2, 2)"), 16), "npy_order");
+        assert_eq!(code(header("<f8", "False", "(2, 1)"), 16), "npy_dtype");
+        assert_eq!(code(header(">f4", "False", "(2, 2)"), 16), "npy_dtype");
+        assert_eq!(code(header("<f4", "False", "(2, 2, 1)"), 16), "npy_shape");
+        assert_eq!(code(header("<f4", "False", "()"), 4), "npy_shape");
+        assert_eq!(code(header("<f4", "False", "(-2, 2)"), 16), "npy_header");
+        assert_eq!(code("{'descr': [('a', '<f4')], }".to_owned(), 16), "npy_header");
+        assert_eq!(code(String::new(), 0), "npy_header");
+        assert_eq!(code(header("<f4", "False", "(4, 0)"), 0), "dim_range");
+        let error = file(&header("|i1", "False", "(1, 1)"), &[128]).unwrap_err().to_string();
+        assert!(error.starts_with("vector_int8: /") && error.contains("row 0"), "{error}");
+    }
+}
