@@ -9,6 +9,8 @@ pub mod codes;
 pub mod cpu;
 pub mod plain;
 pub mod resident;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
 use std::fmt;
 use std::ops::Range;
