@@ -272,15 +272,15 @@ var<workgroup> pool_keys: array<u32, QUERIES * POOL>;
 var<workgroup> pool_slots: array<u32, QUERIES * POOL>;
 var<workgroup> crowded: u32;
 
-// Room for one more candidate of every invocation must be left in every pool.
-fn is_crowded(lane: u32) -> bool {
+// Whether a pool holds so many that the bound is worth lowering, or has no room left for one more of every invocation.
+fn is_crowded(k: u32, lane: u32) -> bool {
     workgroupBarrier();
     if lane == 0u {
         var most = 0u;
         for (var q = 0u; q < QUERIES; q++) {
             most = max(most, atomicLoad(&tally[HELD + q]));
         }
-        crowded = select(0u, 1u, most > POOL - GROUP);
+        crowded = select(0u, 1u, most > min(POOL - GROUP, 2u * k + 32u));
     }
     return workgroupUniformLoad(&crowded) == 1u;
 }

@@ -61,7 +61,7 @@ fn flat_scan(
             }
             propose(q, is_near, key, row, lane);
         }
-        if is_crowded(lane) {
+        if is_crowded(params.k, lane) {
             for (var q = 0u; q < QUERIES; q++) {
                 lower_bound(query, q, lane);
             }

@@ -1,5 +1,6 @@
-// Rows of lists whose lower bound may be among the k least upper bounds. Two entry points: `bound` finds the k least
-// upper bounds of the one-bit codes, `survivors` looks at the extra planes of the rows that the first could not leave out.
+// Rows of lists whose lower bound does not exceed the k-th least upper bound. Two entry points: `bound` finds the k least
+// upper bounds, `survivors` writes the rows that lie below the k-th. Both look at the extra planes only of rows whose
+// one-bit lower bound does not exceed what is known by then: a row's upper bound is never below its lower one.
 //
 // Planes lie in blocks of rows as rows do: a chunk is 128 elements of one plane. `planes` is their number in one plane.
 struct Params {
@@ -24,6 +25,9 @@ struct Item {
 @group(0) @binding(5) var<storage, read> mask: array<u32>;
 // [n_scans] keys: at least k rows lie within, as far as is known.
 @group(0) @binding(6) var<storage, read_write> bounds: array<atomic<u32>>;
+
+// Three planes, weights 1, 2 and 4.
+@group(0) @binding(8) var<storage, read> extra: array<vec4<u32>>;
 
 struct Bounds { estimate: f32, lower: f32, upper: f32 }
 
@@ -66,6 +70,39 @@ fn coarse(row: u32, query: u32) -> Bounds {
     return bounds_of(row, 0u, constants, constants.w, err, dot, n, -0.5);
 }
 
+fn fine(row: u32, query: u32) -> Bounds {
+    let start = row_start(row, params.planes);
+    let extra_start = row_start(row, 3u * params.planes);
+    let q = query_start(query) + 4u * params.planes;
+    var dot = 0u;
+    var n = 0u;
+    for (var plane = 0u; plane < 4u; plane++) {
+        for (var i = 0u; i < params.planes; i++) {
+            var chunk: vec4<u32>;
+            if plane == 3u {
+                chunk = signs[start + i * BLOCK];
+            } else {
+                chunk = extra[extra_start + (plane * params.planes + i) * BLOCK];
+            }
+            n += ones(chunk) << plane;
+            for (var weight = 0u; weight < 8u; weight++) {
+                dot += ones(chunk & queries[q + weight * params.planes + i]) << (plane + weight);
+            }
+        }
+    }
+    let at = query_start(query) + 12u * params.planes;
+    let add = bitcast<f32>(queries[at].w);
+    let err = bitcast<f32>(queries[at + 2u].x);
+    return bounds_of(row, 3u, bitcast<vec4<f32>>(queries[at + 1u]), add, err, dot, n, -7.5);
+}
+
+// Both codes together; where their intervals miss one another, the upper bound is the lower one.
+fn both(first: Bounds, row: u32, query: u32) -> Bounds {
+    let second = fine(row, query);
+    let lower = max(first.lower, second.lower);
+    return Bounds(second.estimate, lower, max(min(first.upper, second.upper), lower));
+}
+
 //#if bound
 // [items] of (count, k keys)
 @group(0) @binding(7) var<storage, read_write> out: array<u32>;
@@ -77,14 +114,19 @@ fn bound(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     // Trip counts come from a uniform, for the barriers within; rows past the end are not seen.
     for (var step = 0u; step < ROWS_PER_ITEM; step += GROUP) {
         let row = item.first + step + lane;
-        let is_seen = row < item.end && is_allowed(row);
+        var is_near = row < item.end && is_allowed(row);
         var key = MOST;
-        if is_seen {
-            key = key_of(coarse(row, item.query).upper);
+        if is_near {
+            let limit = atomicLoad(&bounds[item.scan]);
+            let first = coarse(row, item.query);
+            is_near = key_of(first.lower) <= limit;
+            if is_near {
+                key = key_of(both(first, row, item.query).upper);
+                is_near = key <= limit;
+            }
         }
-        let is_near = is_seen && key <= atomicLoad(&bounds[item.scan]);
         propose(0u, is_near, key, row, lane);
-        if is_crowded(lane) {
+        if is_crowded(params.k, lane) {
             let top = keep_least(0u, params.k, lane);
             if lane == 0u {
                 atomicMin(&bounds[item.scan], top);
@@ -113,35 +155,8 @@ struct Survivors {
     found: array<u32>,
 }
 @group(0) @binding(7) var<storage, read_write> out: Survivors;
-@group(0) @binding(8) var<storage, read> extra: array<vec4<u32>>;
 
 var<workgroup> base: u32;
-
-fn fine(row: u32, query: u32) -> Bounds {
-    let start = row_start(row, params.planes);
-    let extra_start = row_start(row, 3u * params.planes);
-    let q = query_start(query) + 4u * params.planes;
-    var dot = 0u;
-    var n = 0u;
-    for (var plane = 0u; plane < 4u; plane++) {
-        for (var i = 0u; i < params.planes; i++) {
-            var chunk: vec4<u32>;
-            if plane == 3u {
-                chunk = signs[start + i * BLOCK];
-            } else {
-                chunk = extra[extra_start + (plane * params.planes + i) * BLOCK];
-            }
-            n += ones(chunk) << plane;
-            for (var weight = 0u; weight < 8u; weight++) {
-                dot += ones(chunk & queries[q + weight * params.planes + i]) << (plane + weight);
-            }
-        }
-    }
-    let at = query_start(query) + 12u * params.planes;
-    let add = bitcast<f32>(queries[at].w);
-    let err = bitcast<f32>(queries[at + 2u].x);
-    return bounds_of(row, 3u, bitcast<vec4<f32>>(queries[at + 1u]), add, err, dot, n, -7.5);
-}
 
 // Workgroup: one item.
 @compute @workgroup_size(GROUP)
@@ -157,12 +172,7 @@ fn survivors(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) 
             let first = coarse(row, item.query);
             is_kept = key_of(first.lower) <= limit;
             if is_kept {
-                let second = fine(row, item.query);
-                kept = Bounds(
-                    second.estimate,
-                    max(first.lower, second.lower),
-                    min(first.upper, second.upper),
-                );
+                kept = both(first, row, item.query);
                 is_kept = key_of(kept.lower) <= limit;
             }
         }

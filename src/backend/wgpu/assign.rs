@@ -15,7 +15,7 @@ use crate::core::neighbors::Neighbor;
 use crate::core::rows::Rows;
 use crate::error::Result;
 
-const SHADER: Shader = Shader {
+pub(super) const SHADER: Shader = Shader {
     entry: "assign",
     text: include_str!("../../../shaders/assign.wgsl"),
     bindings: &[Params, Read, Read, Read, Read, Write],
@@ -80,14 +80,7 @@ fn look(
         let shard = piece.shard;
         call.run(&Launch {
             pipeline: &pipeline,
-            params: &[
-                piece.rows.start,
-                piece.rows.end,
-                first,
-                end,
-                centroids.range.start,
-                chunks,
-            ],
+            params: &[piece.rows.start, piece.rows.end, first, end, centroids.range.start, chunks],
             buffers: &[&shard.rows, &shard.extra, &centroids.words, &centroids.extra, &piece.best],
             groups: [groups_of(piece.rows.len()), 1],
         })?;

@@ -176,11 +176,7 @@ fn choose(index: Option<usize>) -> Result<(wgpu::Adapter, AdapterFacts)> {
 fn limits(adapter: &wgpu::Adapter, facts: &AdapterFacts) -> Result<wgpu::Limits> {
     let (wanted, offered) = (wgpu::Limits::defaults(), adapter.limits());
     for (what, needed, offered) in [
-        (
-            "storage buffers",
-            STORAGE_BUFFERS,
-            offered.max_storage_buffers_per_shader_stage,
-        ),
+        ("storage buffers", STORAGE_BUFFERS, offered.max_storage_buffers_per_shader_stage),
         ("bytes of workgroup memory", WORKGROUP_BYTES, offered.max_compute_workgroup_storage_size),
         ("invocations", GROUP, offered.max_compute_invocations_per_workgroup),
     ] {
@@ -199,8 +195,7 @@ fn limits(adapter: &wgpu::Adapter, facts: &AdapterFacts) -> Result<wgpu::Limits>
 impl Gpu {
     pub fn open(options: &Options) -> Result<Self> {
         let (adapter, facts) = choose(options.adapter)?;
-        let has_subgroups =
-            options.subgroups == Subgroups::Auto && facts.subgroup_lanes.is_some();
+        let has_subgroups = options.subgroups == Subgroups::Auto && facts.subgroup_lanes.is_some();
         let required_features =
             if has_subgroups { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
         let asked = wgpu::DeviceDescriptor {
@@ -332,7 +327,12 @@ impl Call<'_> {
         }
     }
 
-    fn create(&self, what: &'static str, n_bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    fn create(
+        &self,
+        what: &'static str,
+        n_bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer> {
         // A binding of nothing is not allowed; 16 bytes are one element of any shader.
         let size = n_bytes.max(16).next_multiple_of(4);
         if size > self.gpu.facts.max_buffer_bytes {
@@ -447,8 +447,7 @@ impl Call<'_> {
                 let _ = sender.send(mapped);
             });
         })?;
-        let wait =
-            wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(PATIENCE) };
+        let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(PATIENCE) };
         let waited = self.gpu.device.poll(wait);
         self.alive()?;
         if let Err(error) = waited {

@@ -13,7 +13,7 @@ use crate::backend::wgpu::resident::{
 use crate::core::rows::Rows;
 use crate::error::Result;
 
-const SHADER: Shader = Shader {
+pub(super) const SHADER: Shader = Shader {
     entry: "distances",
     text: include_str!("../../../shaders/distances.wgsl"),
     bindings: &[Params, Read, Read, Read, Read, Write],

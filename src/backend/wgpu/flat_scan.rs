@@ -17,7 +17,7 @@ use crate::core::neighbors::Neighbor;
 use crate::core::rows::Rows;
 use crate::error::Result;
 
-const SHADER: Shader = Shader {
+pub(super) const SHADER: Shader = Shader {
     entry: "flat_scan",
     text: include_str!("../../../shaders/flat_scan.wgsl"),
     bindings: &[Params, Read, Read, Read, Read, Read, Write, Write],
@@ -54,8 +54,7 @@ pub(super) fn flat_scan(
     k: usize,
 ) -> Result<Vec<Vec<Neighbor>>> {
     let held = device_rows(gpu, rows)?;
-    let pools =
-        if queries.n_rows() > 1 && k <= K_OF_FOUR { Pools::FOUR } else { Pools::ONE };
+    let pools = if queries.n_rows() > 1 && k <= K_OF_FOUR { Pools::FOUR } else { Pools::ONE };
     let variant = Variant::of_rows(&SHADER, rows.host().dtype(), rows.metric())
         .with(&["lists", "selection"])
         .with_subgroups(call)
@@ -164,9 +163,8 @@ impl Scan<'_> {
         let row_of_cells = groups[0] as usize * self.pools.n_queries as usize;
         for (i, cell) in words.chunks_exact(self.cell() as usize).enumerate() {
             let in_four = i % self.pools.n_queries as usize;
-            let query = (first_query as usize)
-                + i / row_of_cells * self.pools.n_queries as usize
-                + in_four;
+            let query =
+                (first_query as usize) + i / row_of_cells * self.pools.n_queries as usize + in_four;
             if query < queries.len() as usize {
                 let nearest = &mut out[queries.range.start as usize + query];
                 self.take(cell, shard, nearest)?;

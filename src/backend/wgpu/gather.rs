@@ -11,7 +11,7 @@ use crate::backend::wgpu::resident::{Queries, Shard, device_rows, place_queries,
 use crate::core::rows::Rows;
 use crate::error::Result;
 
-const SHADER: Shader = Shader {
+pub(super) const SHADER: Shader = Shader {
     entry: "gather",
     text: include_str!("../../../shaders/gather.wgsl"),
     bindings: &[Params, Read, Read, Read, Read, Read, Write],
@@ -82,14 +82,7 @@ fn one_launch(
     call.run(&Launch {
         pipeline: &pipeline,
         params: &[items.len() as u32, chunks],
-        buffers: &[
-            &shard.rows,
-            &shard.extra,
-            &queries.words,
-            &queries.extra,
-            &listed,
-            &result,
-        ],
+        buffers: &[&shard.rows, &shard.extra, &queries.words, &queries.extra, &listed, &result],
         groups: [groups_of(items.len()), 1],
     })?;
     let words = call.read(&result, items.len() as u64)?;

@@ -7,7 +7,7 @@ use crate::backend::wgpu::pipeline::Binding::{Params, Read, Write};
 use crate::backend::wgpu::pipeline::{MACS_PER_LAUNCH, Shader, Variant, groups_of};
 use crate::error::Result;
 
-const SHADER: Shader = Shader {
+pub(super) const SHADER: Shader = Shader {
     entry: "minhash",
     text: include_str!("../../../shaders/minhash.wgsl"),
     bindings: &[Params, Read, Read, Read, Write],
@@ -82,9 +82,8 @@ pub(super) fn minhash(
 ) -> Result<Vec<u32>> {
     let n_perm = hasher.n_perm();
     let mut out = vec![u32::MAX; ends.len() * n_perm];
-    let constants: Vec<u32> = (0..n_perm)
-        .flat_map(|slot| <[u32; 2]>::from(hasher.constants(slot)))
-        .collect();
+    let constants: Vec<u32> =
+        (0..n_perm).flat_map(|slot| <[u32; 2]>::from(hasher.constants(slot))).collect();
     let pipeline = call.gpu.pipelines.get(call, Variant::new(&SHADER, &[]))?;
     let constants = call.upload("constants", &constants)?;
     let words = (call.gpu.shard_bytes / 4).clamp(1, WORDS_PER_LAUNCH as u64);

@@ -93,7 +93,12 @@ impl Wgpu {
         self.gpu.destroy_after(n_steps);
     }
 
-    fn call(&self, stream: Stream, operation: &'static str, shape: &dyn fmt::Display) -> Result<Call<'_>> {
+    fn call(
+        &self,
+        stream: Stream,
+        operation: &'static str,
+        shape: &dyn fmt::Display,
+    ) -> Result<Call<'_>> {
         self.gpu.call(stream, operation, shape)
     }
 
@@ -139,7 +144,8 @@ impl Backend for Wgpu {
     ) -> Result<Vec<f32>> {
         check::queries(queries, rows)?;
         check::range(&range, rows.host().n_rows())?;
-        let shape = format!("{} queries, slots {range:?} of {}", queries.n_rows(), shape(rows.host()));
+        let shape =
+            format!("{} queries, slots {range:?} of {}", queries.n_rows(), shape(rows.host()));
         let call = self.call(stream, "distances", &shape)?;
         distances::distances(&self.gpu, &call, queries, rows, range)
     }

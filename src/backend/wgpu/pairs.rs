@@ -14,7 +14,7 @@ use crate::backend::wgpu::resident::{Shard, device_rows};
 use crate::backend::{Pair, Tile};
 use crate::error::Result;
 
-const SHADER: Shader = Shader {
+pub(super) const SHADER: Shader = Shader {
     entry: "pairs",
     text: include_str!("../../../shaders/pairs.wgsl"),
     bindings: &[Params, Read, Read, Read, Read, Write],
@@ -43,8 +43,9 @@ pub(super) fn pairs(
     within: f32,
 ) -> Result<Vec<Pair>> {
     let (left, right) = (device_rows(gpu, a)?, device_rows(gpu, b.unwrap_or(a))?);
-    let variant =
-        Variant::of_rows(&SHADER, a.host().dtype(), a.metric()).with(&["lists"]).with_subgroups(call);
+    let variant = Variant::of_rows(&SHADER, a.host().dtype(), a.metric())
+        .with(&["lists"])
+        .with_subgroups(call);
     let join = Join {
         call,
         pipeline: call.gpu.pipelines.get(call, variant)?,
@@ -118,7 +119,14 @@ impl Join<'_> {
     }
 
     /// How many pairs there are, and those that fit.
-    fn launch(&self, tile: &Tile, part: &Tile, a: &Shard, b: &Shard, places: u32) -> Result<Vec<u32>> {
+    fn launch(
+        &self,
+        tile: &Tile,
+        part: &Tile,
+        a: &Shard,
+        b: &Shard,
+        places: u32,
+    ) -> Result<Vec<u32>> {
         let result = self.call.buffer("pairs", 4 + 12 * u64::from(places))?;
         self.call.run(&Launch {
             pipeline: &self.pipeline,
@@ -142,7 +150,11 @@ impl Join<'_> {
             groups: [groups_of(part.a.len()), part.b.len().div_ceil(STRIPE as usize) as u32],
         })?;
         let n = self.call.read(&result, 1)?[0];
-        if n == 0 || n > places { Ok(vec![n]) } else { self.call.read(&result, 1 + 3 * u64::from(n)) }
+        if n == 0 || n > places {
+            Ok(vec![n])
+        } else {
+            self.call.read(&result, 1 + 3 * u64::from(n))
+        }
     }
 
     fn take(&self, words: &[u32], tile: &Tile, out: &mut Vec<Pair>) -> Result<()> {
@@ -153,7 +165,8 @@ impl Join<'_> {
                 && distance <= self.within
                 && !(self.is_one_side && a == b);
             if !is_wanted {
-                let message = format!("({a}, {b}) at {distance} of {tile:?} within {}", self.within);
+                let message =
+                    format!("({a}, {b}) at {distance} of {tile:?} within {}", self.within);
                 return Err(self.call.error("gpu_result_invalid", message));
             }
             let (a, b) = if self.is_one_side { (a.min(b), a.max(b)) } else { (a, b) };

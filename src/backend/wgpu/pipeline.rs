@@ -178,8 +178,7 @@ fn compile(call: &Call<'_>, variant: &Variant) -> Result<Pipeline> {
     let label = Some(shader.entry);
     call.guarded("compile", 0, || {
         let source = wgpu::ShaderSource::Wgsl(variant.text().into());
-        let module =
-            device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
         // An explicit layout: a derived one drops bindings that a variant does not read.
         let entries: Vec<wgpu::BindGroupLayoutEntry> =
             (0..).zip(shader.bindings).map(|(at, &binding)| layout_entry(at, binding)).collect();
@@ -240,4 +239,118 @@ pub(super) fn key_of(distance: f32) -> u32 {
 /// The distance of a key.
 pub(super) fn distance_of(key: u32) -> f32 {
     f32::from_bits(key ^ if key >> 31 == 1 { 1 << 31 } else { u32::MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use wgpu::naga;
+
+    use super::*;
+    use crate::backend::wgpu::device::WORKGROUP_BYTES;
+    use crate::backend::wgpu::{assign, distances, flat_scan, gather, minhash, pairs, rabitq_scan};
+
+    const NAMES: [&str; 18] = [
+        "rows",
+        "f32",
+        "f16",
+        "u8",
+        "i8",
+        "float",
+        "integer",
+        "product",
+        "cosine",
+        "dot",
+        "l2",
+        "l1",
+        "lists",
+        "selection",
+        "subgroups",
+        "four",
+        "bound",
+        "survivors",
+    ];
+
+    /// Every variant that some operation asks for.
+    fn variants() -> Vec<Variant> {
+        let mut all = vec![Variant::new(&minhash::SHADER, &[])];
+        for with in [&[][..], &["subgroups"]] {
+            let bound = Variant::new(&rabitq_scan::BOUND, &["lists", "selection", "bound"]);
+            all.push(bound.with(with));
+            all.push(Variant::new(&rabitq_scan::SURVIVORS, &["lists", "survivors"]).with(with));
+            for dtype in Dtype::ALL {
+                for metric in Metric::ALL {
+                    for shader in [&distances::SHADER, &gather::SHADER, &assign::SHADER] {
+                        all.push(Variant::of_rows(shader, dtype, metric));
+                    }
+                    let join = Variant::of_rows(&pairs::SHADER, dtype, metric);
+                    all.push(join.with(&["lists"]).with(with));
+                    let scan = Variant::of_rows(&flat_scan::SHADER, dtype, metric)
+                        .with(&["lists", "selection"])
+                        .with(with);
+                    all.extend([scan.clone().pools(Pools::ONE), scan.pools(Pools::FOUR)]);
+                }
+            }
+        }
+        all
+    }
+
+    fn workgroup_bytes(variant: &Variant) -> u32 {
+        let module = naga::front::wgsl::parse_str(&variant.text()).unwrap_or_else(|error| {
+            panic!("{variant:?}: {}", error.emit_to_string(&variant.text()))
+        });
+        naga::valid::Validator::new(
+            naga::valid::ValidationFlags::all(),
+            naga::valid::Capabilities::SUBGROUP,
+        )
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+        .validate(&module)
+        .unwrap_or_else(|error| panic!("{variant:?}: {error:?}"));
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).unwrap();
+        let of_group = |space: naga::AddressSpace| space == naga::AddressSpace::WorkGroup;
+        let all = module.global_variables.iter().filter(|(_, one)| of_group(one.space));
+        all.map(|(_, one)| layouter[one.ty].size).sum()
+    }
+
+    /// Runs without a driver: the front end is a library.
+    #[test]
+    fn every_variant_is_valid_and_fits_the_workgroup_memory_of_any_adapter() {
+        let mut most = HashMap::new();
+        for variant in variants() {
+            let bytes = workgroup_bytes(&variant);
+            assert!(bytes <= WORKGROUP_BYTES, "{variant:?}: {bytes} bytes");
+            let known: &mut u32 = most.entry((variant.shader.entry, variant.pools)).or_default();
+            *known = bytes.max(*known);
+        }
+        // As `shaders/README.md` says.
+        assert_eq!(most[&("flat_scan", Pools::ONE)], 10_508);
+        assert_eq!(most[&("flat_scan", Pools::FOUR)], 12_568);
+        assert_eq!(most[&("bound", Pools::ONE)], 10_508);
+        assert_eq!(most[&("survivors", Pools::ONE)], 268);
+        assert_eq!(most[&("pairs", Pools::ONE)], 268);
+        assert_eq!(most[&("distances", Pools::ONE)], 0);
+    }
+
+    /// A misspelt name would drop its block in silence.
+    #[test]
+    fn blocks_of_shaders_have_known_names() {
+        for variant in variants() {
+            for part in [include_str!("../../../shaders/common.wgsl"), variant.shader.text] {
+                for name in part.lines().filter_map(|line| line.strip_prefix("//#if ")) {
+                    assert!(NAMES.contains(&name), "{name}");
+                }
+            }
+            assert!(variant.names.iter().all(|name| NAMES.contains(name)), "{variant:?}");
+        }
+    }
+
+    #[test]
+    fn keys_order_as_distances_do() {
+        let ordered = [f32::NEG_INFINITY, -3.5, -1e-30, 0.0, 1e-45, 1.0, f32::MAX, f32::INFINITY];
+        let keys = ordered.map(key_of);
+        assert!(keys.is_sorted_by(|a, b| a < b));
+        assert_eq!(keys.map(distance_of), ordered);
+        assert_eq!(key_of(-0.0), key_of(0.0));
+    }
 }

@@ -1,7 +1,8 @@
 //! Operation `rabitq_scan`: lists of codes to the rows that may be among the k nearest, with their bounds.
 //!
-//! A first launch finds the k least upper bounds of the one-bit codes. A second one looks at all four bits of the rows
-//! whose one-bit lower bound does not exceed the k-th of them. The last word is spoken here, as the specification says.
+//! A first launch finds the k-th least upper bound, a second one the rows whose lower bound does not exceed it. Both look
+//! at all four bits only of rows that the one-bit code does not rule out. The last word is spoken here, as the
+//! specification says it.
 
 use std::sync::Arc;
 
@@ -20,12 +21,12 @@ use crate::core::allow::Allow;
 use crate::error::Result;
 
 const TEXT: &str = include_str!("../../../shaders/rabitq_scan.wgsl");
-const BOUND: Shader = Shader {
+pub(super) const BOUND: Shader = Shader {
     entry: "bound",
     text: TEXT,
-    bindings: &[Params, Read, Read, Read, Read, Read, Write, Write],
+    bindings: &[Params, Read, Read, Read, Read, Read, Write, Write, Read],
 };
-const SURVIVORS: Shader = Shader {
+pub(super) const SURVIVORS: Shader = Shader {
     entry: "survivors",
     text: TEXT,
     bindings: &[Params, Read, Read, Read, Read, Read, Write, Write, Read],
@@ -241,24 +242,23 @@ impl Pass<'_> {
         pipeline: &Pipeline,
         items: &[Item],
         (k, places): (usize, u32),
-        (result, extra): (&wgpu::Buffer, Option<&wgpu::Buffer>),
+        result: &wgpu::Buffer,
     ) -> Result<()> {
         let listed = self.call.upload("items", &words_of(items))?;
         let shard = placed.shard;
-        let mut buffers = vec![
-            &shard.signs,
-            &shard.factors,
-            placed.queries,
-            &listed,
-            &placed.mask,
-            &self.bounds,
-            result,
-        ];
-        buffers.extend(extra);
         self.call.run(&Launch {
             pipeline,
             params: &[self.codes.chunks, k as u32, u32::from(placed.is_masked), places],
-            buffers: &buffers,
+            buffers: &[
+                &shard.signs,
+                &shard.factors,
+                placed.queries,
+                &listed,
+                &placed.mask,
+                &self.bounds,
+                result,
+                &shard.extra,
+            ],
             groups: [items.len() as u32, 1],
         })
     }
@@ -275,7 +275,7 @@ impl Pass<'_> {
         for items in placed.items.chunks(step) {
             let n_words = (items.len() * cell) as u64;
             let result = self.call.buffer("upper bounds", n_words * 4)?;
-            self.launch(placed, &pipeline, items, (k, 0), (&result, None))?;
+            self.launch(placed, &pipeline, items, (k, 0), &result)?;
             let words = self.call.read(&result, n_words)?;
             for (item, cell) in items.iter().zip(words.chunks_exact(cell)) {
                 if cell[0] as usize > k {
@@ -296,8 +296,7 @@ impl Pass<'_> {
             placed.items.chunks(self.per_launch()).map(<[Item]>::to_vec).collect();
         while let Some(items) = open.pop() {
             let result = self.call.buffer("survivors", 4 + 20 * u64::from(places))?;
-            let buffers = (&result, Some(&placed.shard.extra));
-            self.launch(placed, &pipeline, &items, (0, places), buffers)?;
+            self.launch(placed, &pipeline, &items, (0, places), &result)?;
             let n = self.call.read(&result, 1)?[0];
             if n > places {
                 open.extend(halves(&items).ok_or_else(|| {

@@ -59,7 +59,11 @@ pub(super) struct DeviceRows {
 }
 
 /// Rows of `n_bytes` each, cut so that a shard of `n_bytes` per row fits a binding of the device.
-pub(super) fn shard_ranges(call: &Call<'_>, n_rows: usize, n_bytes: u64) -> Result<Vec<Range<u32>>> {
+pub(super) fn shard_ranges(
+    call: &Call<'_>,
+    n_rows: usize,
+    n_bytes: u64,
+) -> Result<Vec<Range<u32>>> {
     let limit = call.gpu.shard_bytes;
     let per_shard = limit / n_bytes / SHARD_ROWS * SHARD_ROWS;
     if per_shard == 0 {
@@ -164,7 +168,12 @@ pub(super) fn device_bytes(rows: &Rows) -> u64 {
 }
 
 /// Places rows for use under a metric.
-pub(super) fn place(gpu: &Arc<Gpu>, call: &Call<'_>, rows: &Rows, metric: Metric) -> Result<DeviceRows> {
+pub(super) fn place(
+    gpu: &Arc<Gpu>,
+    call: &Call<'_>,
+    rows: &Rows,
+    metric: Metric,
+) -> Result<DeviceRows> {
     let chunks = chunks_of(rows.dim() * rows.dtype().bytes());
     let row_bytes = u64::from(chunks) * CHUNK_BYTES as u64;
     let shards = shard_ranges(call, rows.n_rows(), row_bytes)?
@@ -224,7 +233,12 @@ fn query_words(row_dtype: Dtype, chunks: u32) -> usize {
 }
 
 /// The queries in parts that can be placed at once.
-pub(super) fn query_parts(call: &Call<'_>, queries: &Rows, rows: &Resident, chunks: u32) -> Vec<Range<u32>> {
+pub(super) fn query_parts(
+    call: &Call<'_>,
+    queries: &Rows,
+    rows: &Resident,
+    chunks: u32,
+) -> Vec<Range<u32>> {
     let n_bytes = query_words(rows.host().dtype(), chunks) as u64 * 4;
     let limit = call.gpu.shard_bytes.min(QUERY_BYTES);
     let step = (limit / n_bytes / 4 * 4).clamp(4, u64::from(u32::MAX)) as usize;
@@ -245,8 +259,7 @@ pub(super) fn place_queries(
     let n_padded = range.len().next_multiple_of(4);
     let mut words = vec![0; n_padded * n_words];
     let mut extras = vec![0; n_padded];
-    for ((row, out), beside) in
-        range.clone().zip(words.chunks_exact_mut(n_words)).zip(&mut extras)
+    for ((row, out), beside) in range.clone().zip(words.chunks_exact_mut(n_words)).zip(&mut extras)
     {
         if dtype.is_integer() {
             fill_row(queries, row as usize, metric, out);
