@@ -12,6 +12,8 @@ pub mod fallback;
 pub mod open;
 pub mod plain;
 pub mod resident;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
 use std::fmt;
 use std::ops::Range;

@@ -16,3 +16,5 @@ mod promises;
 mod support;
 mod texts;
 mod tidy;
+#[cfg(feature = "wgpu")]
+mod wgpu;
