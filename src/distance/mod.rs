@@ -3,5 +3,6 @@
 //! In: two rows. Out: their distance. Next: `level.rs`.
 
 mod level;
+pub mod simd;
 
 pub use level::Level;

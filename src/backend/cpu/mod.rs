@@ -2,6 +2,7 @@
 //! and answers when a device cannot.
 
 pub mod minhash;
+pub mod rabitq_scan;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::backend::codes::{RabitqCodes, Survivor};
 use crate::backend::cpu::minhash::MinHasher;
 use crate::backend::plain::Plain;
 use crate::backend::resident::{Resident, ResidentCodes};
-use crate::backend::{Backend, BackendKind, Facts, Pair, RabitqScan, Stream, Tile};
+use crate::backend::{Backend, BackendKind, Facts, Pair, RabitqScan, Stream, Tile, check};
 use crate::core::allow::Allow;
 use crate::core::metric::Metric;
 use crate::core::neighbors::Neighbor;
@@ -66,7 +67,10 @@ impl Backend for Cpu {
     }
 
     fn upload_codes(&self, codes: Arc<RabitqCodes>) -> Result<ResidentCodes> {
-        self.plain.upload_codes(codes)
+        codes.check()?;
+        let reserved = self.plain.budget().reserve(rabitq_scan::n_bytes(&codes))?;
+        let layout = rabitq_scan::Layout::new(&self.pool, &codes);
+        Ok(ResidentCodes::new(codes, Box::new(layout), reserved))
     }
 
     fn distances(
@@ -117,7 +121,9 @@ impl Backend for Cpu {
         codes: &ResidentCodes,
         allow: Allow<'_>,
     ) -> Result<Vec<Vec<Survivor>>> {
-        self.plain.rabitq_scan(stream, scans, codes, allow)
+        check::scans(scans, codes, allow)?;
+        let _ = stream;
+        Ok(rabitq_scan::run((&self.pool, self.level), scans, codes, allow))
     }
 
     fn pairs(
