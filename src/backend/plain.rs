@@ -33,13 +33,6 @@ impl Plain {
     }
 }
 
-impl Plain {
-    /// What may be held; the processor's own layouts count against it as well.
-    pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
-    }
-}
-
 /// Distance of two rows.
 pub fn distance(metric: Metric, a: (&Rows, usize), b: (&Rows, usize)) -> f32 {
     let dim = a.0.dim();
