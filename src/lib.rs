@@ -28,6 +28,7 @@ pub mod core;
 pub mod dedup;
 pub mod distance;
 mod error;
+pub mod quant;
 pub mod record;
 
 pub use error::{Error, ErrorKind, IoContext, Result};

@@ -255,7 +255,9 @@ fn survivors(scan: &RabitqScan<'_>, codes: &RabitqCodes, allow: Allow<'_>) -> Ve
         let slots = range.clone().filter(|&slot| allow.contains(slot));
         all.extend(slots.map(|slot| look(codes, slot, query)));
     }
-    let mut uppers: Vec<f32> = all.iter().map(|survivor| survivor.upper).collect();
+    // Where the bounds of both codes miss one another, one of them failed. The greater counts, so that rows which the
+    // one-bit code rules out need no second look: they cannot lower the k-th.
+    let mut uppers: Vec<f32> = all.iter().map(|one| one.upper.max(one.lower)).collect();
     uppers.sort_unstable_by(f32::total_cmp);
     let bound = uppers.get(scan.k - 1).map_or(scan.bound, |&upper| upper.min(scan.bound));
     all.retain(|survivor| survivor.lower <= bound);

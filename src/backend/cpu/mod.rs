@@ -10,6 +10,7 @@ pub mod minhash;
 mod pairs;
 mod panels;
 mod placed;
+pub mod rabitq_scan;
 pub mod roofline;
 mod tiles;
 
@@ -116,8 +117,9 @@ impl Backend for Cpu {
 
     fn upload_codes(&self, codes: Arc<RabitqCodes>) -> Result<ResidentCodes> {
         codes.check()?;
-        let reserved = self.budget.reserve(codes.n_bytes())?;
-        Ok(ResidentCodes::new(codes, Box::new(()), reserved))
+        let reserved = self.budget.reserve(rabitq_scan::n_bytes(&codes))?;
+        let layout = rabitq_scan::Layout::new(&self.pool, &codes);
+        Ok(ResidentCodes::new(codes, Box::new(layout), reserved))
     }
 
     fn distances(
@@ -189,7 +191,9 @@ impl Backend for Cpu {
         codes: &ResidentCodes,
         allow: Allow<'_>,
     ) -> Result<Vec<Vec<Survivor>>> {
-        self.plain.rabitq_scan(stream, scans, codes, allow)
+        check::scans(scans, codes, allow)?;
+        let _ = stream;
+        Ok(rabitq_scan::run((&self.pool, self.level), scans, codes, allow))
     }
 
     fn pairs(

@@ -126,6 +126,7 @@ mod avx512;
 mod baseline;
 mod finish;
 mod lanes;
+pub mod popcount;
 mod rows;
 mod tile;
 mod widen;
