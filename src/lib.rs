@@ -26,6 +26,7 @@ pub mod cli;
 pub mod core;
 pub mod dedup;
 pub mod distance;
+pub mod embed;
 mod error;
 pub mod record;
 

@@ -1,7 +1,7 @@
 //! Corpus files in, kept records out, and for each dropped record the kept one that it repeats.
 //!
 //! In: [`Options`]. Out: `kept/`, `dropped.jsonl`, `quarantine.jsonl`, `report.json`, `report.html`. Next: [`run`] is
-//! the whole job on one screen; then, in the order of the stages: `sketch`, `exact`, `banding`, `verify`,
+//! the whole job on one screen; then, in the order of the stages: `sketch`, `exact`, `semantic`, `banding`, `verify`,
 //! `clusters`, `keep`, `apply`, `lists`.
 
 pub mod apply;
@@ -19,6 +19,7 @@ mod page;
 pub mod reference;
 pub mod report;
 pub mod samples;
+pub mod semantic;
 pub mod sketch;
 pub mod spans;
 pub mod spill;
@@ -37,6 +38,7 @@ use crate::dedup::lists::Lists;
 use crate::dedup::matching::Findings;
 use crate::dedup::reference::NgramSet;
 use crate::dedup::report::{BandsReport, ClustersReport, PairsReport, StageReport};
+use crate::dedup::semantic::source::Source;
 use crate::dedup::sketch::{Frame, SketchWriter, Sketcher};
 use crate::dedup::walk::{Part, Sink, Work, walk};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -45,7 +47,7 @@ use crate::record::shingles::Shingler;
 
 pub use crate::dedup::job::{Progress, Silent};
 pub use crate::dedup::options::{
-    Bands, Existing, Keep, Method, Options, OutputFormat, Policy, Scope,
+    Bands, Device, Existing, Keep, Method, Options, OutputFormat, Policy, Scope,
 };
 pub use crate::dedup::report::{Counts, Report};
 
@@ -183,7 +185,7 @@ impl<'s> Stages<'s> {
     }
 
     fn begin(&self, name: &str) -> u64 {
-        let reads_input = matches!(name, "sketch" | "sets" | "apply" | "spans");
+        let reads_input = matches!(name, "sketch" | "sets" | "apply" | "spans" | "embed");
         let bytes = if reads_input { self.bytes } else { 0 };
         self.progress.stage(name, bytes);
         bytes
@@ -238,7 +240,8 @@ fn sketch_parts(job: &Job<'_>, parts: &[(usize, PartRange)]) -> Result<usize> {
         Ok(Box::new(SketchWriter::create(&path, job.options)?))
     };
     let names = job.options.field_names();
-    let state = || Sketcher::new(job.options, names.clone(), ngrams.as_ref());
+    let vector = job.source.as_ref().and_then(Source::field);
+    let state = || Sketcher::new(job.options, names.clone(), ngrams.as_ref(), vector);
     walk(&lanes, &names, job.options.threads, job.stop, &open, &state, &|state, part, _, work| {
         if let Work::Block(block) = &work {
             job.progress.advance(block.n_bytes());
@@ -301,7 +304,7 @@ fn report(
     stages: Vec<StageReport>,
     began: Instant,
 ) -> Result<Report> {
-    let mut options = job.options.identity();
+    let mut options = job.manifest().options;
     let paths = |paths: &[std::path::PathBuf]| -> Vec<String> {
         paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()
     };
@@ -310,6 +313,9 @@ fn report(
     options["against"] = paths(&job.options.against).into();
     options["memory_bytes"] = job.options.memory_bytes.into();
     options["threads"] = job.options.threads.into();
+    if job.options.method.is_semantic() {
+        options["device"] = job.options.device.to_string().into();
+    }
     let totals = lists::totals(&lists.files);
     let mut warnings = job.warnings.clone();
     warnings.extend(lists.warnings);
@@ -346,6 +352,9 @@ fn report(
             giant_buckets: findings.giant_buckets,
             capped_members: findings.capped_members,
         },
+        semantic: findings
+            .semantic
+            .map(|semantic| report::SemanticReport { drops: findings.semantic_drops, ..semantic }),
         clusters: clusters_report(&findings.cluster_sizes),
         stages,
         peak_memory_bytes: peak_memory_bytes(),
