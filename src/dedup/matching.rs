@@ -17,7 +17,7 @@ use crate::dedup::job::{Job, lanes_by_part, read_json, write_json};
 use crate::dedup::keep::{self, Because, Evidence, Fates, Ranks, Verdict};
 use crate::dedup::options::{Bands, Method, Policy};
 use crate::dedup::report::SemanticReport;
-use crate::dedup::semantic::{self, Scope, earlier, join};
+use crate::dedup::semantic::{self, Scope, join};
 use crate::dedup::spill::{RowReader, RowWriter, Sorted};
 use crate::dedup::verify::{self, BlockSets, Edge, Sets, SetsWriter, Tally};
 use crate::dedup::walk::{Sink, Work, walk};
@@ -98,9 +98,6 @@ pub fn run(
         _ => matching.no_edges()?,
     };
     stages.time("verdicts", || matching.write_verdicts(&edges, &mut findings))?;
-    if let Some(vectors) = &vectors {
-        earlier::keep(job, corpus, &matching.ranks, vectors, matching.budget)?;
-    }
     write_json(&findings_path, &findings)?;
     Ok(findings)
 }

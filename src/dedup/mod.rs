@@ -38,6 +38,7 @@ use crate::dedup::lists::Lists;
 use crate::dedup::matching::Findings;
 use crate::dedup::reference::NgramSet;
 use crate::dedup::report::{BandsReport, ClustersReport, PairsReport, StageReport};
+use crate::dedup::semantic::earlier;
 use crate::dedup::semantic::source::Source;
 use crate::dedup::sketch::{Frame, SketchWriter, Sketcher};
 use crate::dedup::walk::{Part, Sink, Work, walk};
@@ -109,6 +110,9 @@ fn run_stages(mut job: Job<'_>) -> Result<Outcome> {
         let edits = spans::edits(&job, corpus.n_records())?;
         (Findings { cluster_sizes: sizes, ..Findings::default() }, edits)
     };
+    if job.source.is_some() {
+        stages.time("pairs", || earlier::keep(&job, &corpus, n_references))?;
+    }
     // One copies most of the time, the other looks things up: side by side they fill two threads.
     let apply = || {
         let sizes = &findings.cluster_sizes;

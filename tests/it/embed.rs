@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use nearkin::core::rows::{Rows, Values};
+use nearkin::core::rows::Rows;
 use nearkin::embed::given::NpyFile;
 use nearkin::embed::hashed::Hashed;
 use nearkin::embed::http::Http;

@@ -166,7 +166,7 @@ fn references_stay_and_what_is_near_them_goes() {
     let reference = case.path("ref/r.jsonl");
     write(
         &reference,
-        jsonl(&[with(70, &at(0, 15.0)), with(71, &at(0, 15.5)), with(72, &at(3, 1.0))]),
+        jsonl(&[with(70, &at(0, 17.0)), with(71, &at(0, 17.5)), with(72, &at(3, 1.0))]),
     );
     let job = run(&case, &["--similarity", TEN, "--against", arg(&reference)]);
     assert_eq!(job.kept_ids(), ["0", "3"], "{:?}", job.dropped());
@@ -349,24 +349,21 @@ fn a_killed_job_goes_on_to_the_same_bytes() {
 }
 
 #[test]
-fn a_damaged_stage_file_is_told_when_the_job_goes_on() {
+fn a_job_does_not_go_on_with_other_vectors() {
     let case = cloud_case(&cloud(60, 8, 6, 13));
-    let out = case.path("damaged");
-    let input = case.input();
-    let args = [&["dedup", arg(&input), "--out", arg(&out)], &GIVEN[..]].concat();
-    // An output that cannot be replaced stops the job before it publishes, and leaves all of its stages.
-    let blocked = case.path("rows.npy");
-    write(&blocked, npy(&cloud(59, 8, 6, 13)));
-    let given = format!("given:{}", blocked.display());
-    let refused = [
-        &["dedup", arg(&input), "--out", arg(&out)],
-        &["--method", "semantic", "--embed", &given][..],
-    ]
-    .concat();
-    assert_eq!(nearkin(&refused).code, 3);
-    let ended = nearkin(&[&args[..], &["--resume"]].concat());
-    assert_eq!(ended.code, 2, "another embedder is refused: {}", ended.stderr);
-    assert!(ended.stderr.contains("resume_mismatch"), "{}", ended.stderr);
+    let (input, out, path) = (case.input(), case.path("mixed"), case.path("rows.npy"));
+    // One row too few ends the job after its manifest was written.
+    write(&path, npy(&cloud(59, 8, 6, 13)));
+    let given = format!("given:{}", path.display());
+    let base = ["dedup", arg(&input), "--out", arg(&out), "--method", "semantic", "--embed"];
+    assert_eq!(nearkin(&[&base[..], &[&given]].concat()).code, 3);
+    // The same name with other content, and another name.
+    write(&path, npy(&cloud(60, 8, 6, 13)));
+    for embed in [given.as_str(), "given:v"] {
+        let ended = nearkin(&[&base[..], &[embed, "--resume"]].concat());
+        assert_eq!(ended.code, 2, "{embed}: {}", ended.stderr);
+        assert!(ended.stderr.contains("resume_mismatch: embed"), "{}", ended.stderr);
+    }
 }
 
 #[test]

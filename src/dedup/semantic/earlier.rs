@@ -154,15 +154,10 @@ struct Nearest {
 ///
 /// # Errors
 /// A failure of the disk.
-pub fn keep(
-    job: &Job<'_>,
-    corpus: &Corpus,
-    ranks: &Ranks,
-    edges: &Path,
-    budget: u64,
-) -> Result<()> {
-    let (to, source) = (job.work("edges.rows"), job.source.as_ref().expect("a semantic job"));
-    fs::copy(edges, part_path(&to)).at("copy", edges)?;
+pub fn keep(job: &Job<'_>, corpus: &Corpus, n_references: u32) -> Result<()> {
+    let source = job.source.as_ref().expect("a semantic job");
+    let (edges, to) = (job.work("semantic-edges.rows"), job.work("edges.rows"));
+    fs::copy(&edges, part_path(&to)).at("copy", &edges)?;
     fs::rename(part_path(&to), &to).at("rename to", &to)?;
     let absolute = |paths: &[PathBuf]| -> Result<Vec<PathBuf>> {
         paths.iter().map(|path| std::path::absolute(path).at("resolve", path)).collect()
@@ -176,7 +171,10 @@ pub fn keep(
     };
     let text = serde_json::to_vec_pretty(&about).expect("strings and numbers");
     write_whole(&job.work("edges.json"), &text)?;
-    write_nearest(job, corpus, ranks, edges, budget)
+    let budget = job.budget(corpus.n_records())?;
+    let scratch = job.work("scratch");
+    let ranks = Ranks::new(corpus, &job.options.keep, n_references, &scratch, budget)?;
+    write_nearest(job, corpus, &ranks, &edges, budget)
 }
 
 fn write_nearest(

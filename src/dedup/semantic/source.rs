@@ -30,6 +30,8 @@ pub enum Source {
     Earlier {
         /// Its folder.
         folder: PathBuf,
+        /// Field of each record that held its vectors, if they were given so.
+        field: Option<String>,
         /// Its embedder.
         identity: String,
         /// Elements of its rows.
@@ -50,7 +52,11 @@ impl Source {
     ) -> Result<Self> {
         if let Some(folder) = &options.from {
             let (identity, dim) = earlier::embedder(folder)?;
-            return Ok(Self::Earlier { folder: folder.clone(), identity, dim });
+            let field = match &options.embed {
+                Choice::Field(name) => Some(name.clone()),
+                _ => None,
+            };
+            return Ok(Self::Earlier { folder: folder.clone(), field, identity, dim });
         }
         if let Some(embedder) = embed::open(&options.embed)? {
             return Ok(Self::Text(embedder));
@@ -92,7 +98,9 @@ impl Source {
     /// The field that must be in every record, and its length.
     pub fn field(&self) -> Option<(&str, usize)> {
         match self {
-            Self::Field { name, dim } => Some((name, *dim)),
+            Self::Field { name, dim } | Self::Earlier { field: Some(name), dim, .. } => {
+                Some((name, *dim))
+            }
             _ => None,
         }
     }
