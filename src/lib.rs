@@ -27,6 +27,7 @@ pub mod cluster;
 pub mod core;
 pub mod dedup;
 pub mod distance;
+pub mod embed;
 mod error;
 pub mod quant;
 pub mod record;

@@ -13,21 +13,12 @@ use crate::backend::cpu::Cpu;
 use crate::backend::cpu::minhash::MinHasher;
 use crate::backend::crossover::Crossover;
 use crate::backend::resident::{Resident, ResidentCodes};
-use crate::backend::{Backend, Facts, Pair, RabitqScan, Stream, Tile, check};
+use crate::backend::{Backend, Facts, Note, Pair, RabitqScan, Stream, Tile, check};
 use crate::core::allow::Allow;
 use crate::core::metric::Metric;
 use crate::core::neighbors::{Neighbor, merge};
 use crate::core::rows::Rows;
 use crate::error::{Error, ErrorKind, Result};
-
-/// Something that the processor did for the card, or that was done in parts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// The operation.
-    pub operation: &'static str,
-    /// What happened, with the card's own error.
-    pub what: String,
-}
 
 /// A card and the processor.
 pub struct WithFallback {
@@ -70,11 +61,6 @@ impl WithFallback {
             failures: AtomicU32::new(0),
             resting: AtomicU32::new(0),
         }
-    }
-
-    /// The notes since this was last asked.
-    pub fn take_notes(&self) -> Vec<Note> {
-        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether calls go to the card now.
@@ -265,6 +251,10 @@ fn products(n: usize, rows: &Resident) -> u64 {
 impl Backend for WithFallback {
     fn facts(&self) -> &Facts {
         self.card.facts()
+    }
+
+    fn take_notes(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn upload(&self, rows: Arc<Rows>, metric: Metric) -> Result<Resident> {

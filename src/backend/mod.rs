@@ -105,6 +105,21 @@ pub struct RabitqScan<'a> {
     pub k: usize,
 }
 
+/// Something that the processor did for the card, or that was done in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The operation.
+    pub operation: &'static str,
+    /// What happened, with the card's own error.
+    pub what: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.operation, self.what)
+    }
+}
+
 /// The operations. All are whole batches: shapes are checked first, and a call answers everything or fails.
 ///
 /// # Errors
@@ -115,6 +130,11 @@ pub struct RabitqScan<'a> {
 pub trait Backend: Send + Sync {
     /// What this backend is.
     fn facts(&self) -> &Facts;
+
+    /// What was not done by the device itself since this was last asked, or was done in parts.
+    fn take_notes(&self) -> Vec<Note> {
+        Vec::new()
+    }
 
     /// Places rows for use under `metric`; the bytes count against the budget until the handle is dropped.
     fn upload(&self, rows: Arc<Rows>, metric: Metric) -> Result<Resident>;

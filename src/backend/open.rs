@@ -143,10 +143,33 @@ fn unavailable(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Device, "device_unavailable", message)
 }
 
+#[cfg(any())] // CUDA-LATER
+fn cuda(budget_bytes: Option<u64>) -> Result<Box<dyn Backend>> {
+    let card = crate::backend::cuda::Cuda::open(0, budget_bytes)?;
+    Ok(Box::new(card))
+}
+
+#[cfg(not(any()))] // CUDA-LATER
 fn cuda(_: Option<u64>) -> Result<Box<dyn Backend>> {
     Err(unavailable("cuda: this build lacks the feature `cuda`"))
 }
 
+/// WGSL adapters do not say how much memory they have; a card with less answers `device_oom`, and rows pass in parts.
+#[cfg(feature = "wgpu")]
+const WGPU_BYTES: u64 = 2 << 30;
+
+#[cfg(feature = "wgpu")]
+fn wgpu(asked: Device, budget_bytes: Option<u64>) -> Result<Box<dyn Backend>> {
+    use crate::backend::wgpu::Wgpu;
+    let card = Wgpu::open(None, budget_bytes.unwrap_or(WGPU_BYTES))?;
+    if asked == Device::Auto && card.adapter().is_software {
+        let message = format!("wgpu: {} is software, used only when asked for", card.facts().name);
+        return Err(unavailable(message));
+    }
+    Ok(Box::new(card))
+}
+
+#[cfg(not(feature = "wgpu"))]
 fn wgpu(_: Device, _: Option<u64>) -> Result<Box<dyn Backend>> {
     Err(unavailable("wgpu: this build lacks the feature `wgpu`"))
 }

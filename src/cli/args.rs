@@ -8,7 +8,8 @@ use crate::backend::open::Device;
 use crate::cli::bench::BenchArgs;
 use crate::cli::doctor::DoctorArgs;
 use crate::core::metric::Metric;
-use crate::dedup::{Bands, Keep, OutputFormat};
+use crate::dedup::{Bands, Keep, Method, OutputFormat};
+use crate::embed::Choice;
 use crate::error::Error;
 use crate::record::normalize::Normalizer;
 use crate::record::shingles::ShingleKind;
@@ -89,12 +90,6 @@ pub struct PairsArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum MethodArg {
-    Exact,
-    Minhash,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum PolicyArg {
     Cover,
     Components,
@@ -131,6 +126,8 @@ pub struct DedupArgs {
 pub enum DedupStep {
     /// Finish a job whose --shard runs have all ended; it remembers their options
     Merge(Box<MergeArgs>),
+    /// Apply a higher --similarity to a finished semantic job, without making vectors or comparing them again
+    Rethreshold(Box<RethresholdArgs>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -149,6 +146,24 @@ pub struct MergeArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct RethresholdArgs {
+    /// Output folder of the finished job; inputs and all other options are what they were for it
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+
+    /// Folder for the new output
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+
+    /// Cosine similarity, at least that of the finished job
+    #[arg(long, value_name = "SIMILARITY")]
+    pub similarity: f64,
+
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct WhatArgs {
     /// Field with the text
     #[arg(long, default_value = "text", value_name = "FIELD", help_heading = "Fields")]
@@ -162,14 +177,30 @@ pub struct WhatArgs {
     #[arg(long, value_enum, default_value = "strict", help_heading = "Fields")]
     pub utf8: Utf8Arg,
 
-    /// exact: equal normalised texts; minhash: those, and texts with similar shingle sets
-    /// [default: minhash; exact with --lines or --paragraphs]
-    #[arg(long, value_enum, help_heading = "Method")]
-    pub method: Option<MethodArg>,
+    /// exact: equal normalised texts; minhash: those, and texts with similar shingle sets; semantic: equal texts, and
+    /// texts with near vectors; minhash,semantic: all of these [default: minhash; exact with --lines or --paragraphs]
+    #[arg(long, value_name = "METHOD", help_heading = "Method")]
+    pub method: Option<Method>,
 
-    /// Jaccard similarity of shingle sets from which two records are duplicates
-    #[arg(long, default_value_t = 0.8, value_name = "SIMILARITY", help_heading = "Method")]
-    pub threshold: f64,
+    /// Jaccard similarity of shingle sets from which two records are duplicates [default: 0.8]
+    #[arg(long, value_name = "SIMILARITY", help_heading = "Method")]
+    pub threshold: Option<f64>,
+
+    /// Vectors: static (shipped), hashed, http:URL#MODEL, given:FIELD, given:FILE.npy, bert:DIR [default: static]
+    #[arg(long, value_name = "EMBEDDER", help_heading = "Semantic")]
+    pub embed: Option<Choice>,
+
+    /// Cosine similarity of vectors from which two records are duplicates [default: 0.95]
+    #[arg(long, value_name = "SIMILARITY", help_heading = "Semantic")]
+    pub similarity: Option<f64>,
+
+    /// Cells that vectors are sorted into; records that share none of their two are not compared [default: by number]
+    #[arg(long, value_name = "N", help_heading = "Semantic")]
+    pub cells: Option<u32>,
+
+    /// What compares vectors: auto, cpu, cuda, wgpu [default: auto]
+    #[arg(long, value_name = "DEVICE", help_heading = "Semantic")]
+    pub device: Option<Device>,
 
     /// word:N, char:N or code:N neighbouring units make a shingle
     #[arg(long, default_value = "word:5", value_name = "KIND", help_heading = "Method")]

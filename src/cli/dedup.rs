@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 
+use crate::backend::open::Device;
 use crate::cli::args::{
-    Args, Command, DedupArgs, DedupStep, MergeArgs, MethodArg, PolicyArg, RunArgs, Utf8Arg,
+    Args, Command, DedupArgs, DedupStep, MergeArgs, PolicyArg, RethresholdArgs, RunArgs, Utf8Arg,
+    WhatArgs,
 };
 use crate::cli::{complain, progress, say};
 use crate::dedup::job::write_whole;
+use crate::dedup::semantic::earlier;
 use crate::dedup::{self, Existing, MERGE, Method, Options, Outcome, Policy, Report, Scope};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::record::normalize::Normalizer;
@@ -32,6 +35,7 @@ struct ShardCommand {
 pub fn run(args: DedupArgs) -> Result<u8> {
     let options = match args.step {
         Some(DedupStep::Merge(merge)) => merge_options(&merge)?,
+        Some(DedupStep::Rethreshold(again)) => rethreshold_options(*again)?,
         None => options(args)?,
     };
     let stop = Arc::new(AtomicBool::new(false));
@@ -77,11 +81,11 @@ fn options(args: DedupArgs) -> Result<Options> {
         _ => Scope::Records,
     };
     let method = match what.method {
-        Some(MethodArg::Exact) => Method::Exact,
-        Some(MethodArg::Minhash) => Method::MinHash,
+        Some(method) => method,
         None if scope == Scope::Records => Method::MinHash,
         None => Method::Exact,
     };
+    check_method(method, &what)?;
     let prose = what.shingle.unit != Unit::Code;
     let normal = if prose { Normalizer::PROSE } else { Normalizer::CODE };
     let existing = existing(&run);
@@ -91,7 +95,12 @@ fn options(args: DedupArgs) -> Result<Options> {
         text_field: what.text_field,
         id_field: what.id_field,
         method,
-        threshold: what.threshold,
+        threshold: what.threshold.unwrap_or(Options::default().threshold),
+        embed: what.embed.unwrap_or(Options::default().embed),
+        similarity: what.similarity.unwrap_or(Options::default().similarity),
+        n_cells: what.cells,
+        device: what.device.unwrap_or(Device::Auto),
+        from: None,
         shingle: what.shingle,
         normalizer: what.normalize.unwrap_or(normal),
         n_perm: what.n_perm,
@@ -121,6 +130,52 @@ fn options(args: DedupArgs) -> Result<Options> {
         },
         dedup_empty: what.dedup_empty,
         yes_everything: what.yes_everything,
+    })
+}
+
+/// Thresholds of one method mean nothing to the other: nobody should think that they did.
+fn check_method(method: Method, what: &WhatArgs) -> Result<()> {
+    let refuse = |message: String| Err(Error::usage("options", message));
+    if what.threshold.is_some() && method == Method::Semantic {
+        return refuse("--threshold is for words; --method semantic goes by --similarity".into());
+    }
+    let given = [
+        ("--embed", what.embed.is_some()),
+        ("--similarity", what.similarity.is_some()),
+        ("--cells", what.cells.is_some()),
+        ("--device", what.device.is_some()),
+    ];
+    if !method.is_semantic()
+        && let Some((name, _)) = given.iter().find(|(_, is_given)| *is_given)
+    {
+        return refuse(format!("{name} goes with --method semantic or minhash,semantic"));
+    }
+    Ok(())
+}
+
+/// The options of a finished job, with another similarity.
+fn rethreshold_options(again: RethresholdArgs) -> Result<Options> {
+    let from = std::path::absolute(&again.from).at("resolve", &again.from)?;
+    let about = earlier::about(&from)?;
+    let program = ["nearkin", "dedup"].map(String::from);
+    let words = program.into_iter().chain(earlier::arguments(&about));
+    let out = ["--out".to_owned(), again.out.to_string_lossy().into_owned()];
+    let args = Args::try_parse_from(words.chain(out))
+        .map_err(|error| Error::corrupt(&from.join("edges.json"), 0, error.to_string()))?;
+    let Command::Dedup(args) = args.command else {
+        let what = "expected the command line of nearkin dedup";
+        return Err(Error::corrupt(&from.join("edges.json"), 0, what));
+    };
+    let existing = existing(&again.run);
+    Ok(Options {
+        out: again.out,
+        similarity: again.similarity,
+        from: Some(from),
+        existing,
+        memory_bytes: again.run.memory,
+        threads: again.run.threads.unwrap_or(Options::default().threads),
+        shard: again.run.shard,
+        ..options(*args)?
     })
 }
 

@@ -77,7 +77,66 @@ fn memory(one: &rayon::ThreadPool, all: &rayon::ThreadPool) -> Value {
 
 /// Every card that a feature of this build can see, or why there is none.
 fn cards() -> Vec<Value> {
-    Vec::new()
+    [cuda_cards(), wgpu_cards()].concat()
+}
+
+#[cfg(any())] // CUDA-LATER
+fn cuda_cards() -> Vec<Value> {
+    use crate::backend::Backend;
+    match crate::backend::cuda::Cuda::open(0, None) {
+        Ok(card) => {
+            let (facts, kind) = (card.facts(), "cuda");
+            let giga = facts.budget_bytes as f64 / 1e9;
+            let line = format!("{}, {giga:.1} GB for rows", facts.name);
+            vec![json!({ "kind": kind, "line": line, "budget_bytes": facts.budget_bytes })]
+        }
+        Err(error) => vec![json!({ "kind": "cuda", "error": error.to_string() })],
+    }
+}
+
+#[cfg(not(any()))] // CUDA-LATER
+fn cuda_cards() -> Vec<Value> {
+    let error = "device_unavailable: this build lacks the feature `cuda`";
+    vec![json!({ "kind": "cuda", "error": error })]
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu_cards() -> Vec<Value> {
+    use crate::backend::wgpu::Wgpu;
+    let adapters = Wgpu::adapters();
+    if adapters.is_empty() {
+        let error = Wgpu::open(None, 0).err().map_or(String::new(), |error| error.to_string());
+        return vec![json!({ "kind": "wgpu", "error": error })];
+    }
+    let show = |adapter: &crate::backend::wgpu::AdapterFacts| {
+        let software =
+            if adapter.is_software { ", software: used only when asked for" } else { "" };
+        let line = format!(
+            "{}, {}, driver {}, bindings of {} MiB{software}",
+            adapter.name,
+            adapter.backend,
+            adapter.driver,
+            adapter.max_binding_bytes >> 20
+        );
+        json!({
+            "kind": "wgpu",
+            "line": line,
+            "name": adapter.name,
+            "interface": adapter.backend,
+            "driver": adapter.driver,
+            "is_software": adapter.is_software,
+            "max_buffer_bytes": adapter.max_buffer_bytes,
+            "max_binding_bytes": adapter.max_binding_bytes,
+            "subgroup_lanes": adapter.subgroup_lanes,
+        })
+    };
+    adapters.iter().map(show).collect()
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu_cards() -> Vec<Value> {
+    let error = "device_unavailable: this build lacks the feature `wgpu`";
+    vec![json!({ "kind": "wgpu", "error": error })]
 }
 
 fn describe(opened: &Result<Opened>) -> Value {

@@ -13,7 +13,7 @@ use crate::dedup::corpus::{Corpus, Origin};
 use crate::dedup::job::{Job, lanes_by_file, write_whole};
 use crate::dedup::lists::{Place, place};
 use crate::dedup::matching::{frames_by_file, input_changed, verdicts};
-use crate::dedup::options::{Method, Options};
+use crate::dedup::options::Options;
 use crate::dedup::sketch::{Frame, SketchWriter, Sketcher};
 use crate::dedup::walk::{Part, Sink, Work, walk};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -58,7 +58,8 @@ pub fn names(options: &Options) -> FieldNames {
 }
 
 fn header(options: &Options) -> Header {
-    let method = if options.method == Method::Exact { "exact" } else { "minhash" };
+    // Vectors are made anew of the stored texts in each run, so any embedder will do.
+    let method = if options.method.is_lexical() { "minhash" } else { "exact" };
     Header {
         hash_family: options.hash_family(),
         method: method.into(),
@@ -300,7 +301,7 @@ fn sketch_records(job: &Job<'_>, path: &Path, sketch: &Path) -> Result<()> {
     let open = |_: usize| -> Result<Box<dyn Sink<Frame> + '_>> {
         Ok(Box::new(SketchWriter::create(sketch, job.options)?))
     };
-    let state = || Sketcher::new(job.options, names.clone(), None);
+    let state = || Sketcher::new(job.options, names.clone(), None, None);
     walk(&lanes, &names, job.options.threads, job.stop, &open, &state, &|state, part, _, work| {
         Ok(state.sketch(part, work))
     })

@@ -8,11 +8,14 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::dedup::corpus::{Corpus, CorpusPart};
 use crate::dedup::options::{Existing, Options};
+use crate::dedup::semantic::earlier;
+use crate::dedup::semantic::source::Source;
 use crate::dedup::sketch::family_hash;
 use crate::dedup::walk::Part;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -43,9 +46,12 @@ impl Progress for Silent {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Manifest {
     version: String,
-    options: Value,
-    n_reference_files: usize,
-    files: Vec<Fingerprint>,
+    /// Options that decide the output, by long name, and the embedder.
+    pub options: Value,
+    /// How many of `files` are references.
+    pub n_reference_files: usize,
+    /// References, then inputs.
+    pub files: Vec<Fingerprint>,
     n_shards: usize,
 }
 
@@ -63,6 +69,8 @@ pub struct Job<'j> {
     pub ignored: Vec<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// Where vectors come from, in semantic jobs.
+    pub source: Option<Source>,
     /// Set to end the job.
     pub stop: &'j AtomicBool,
     /// Hears how it goes.
@@ -76,8 +84,19 @@ pub struct Job<'j> {
 }
 
 /// Names of everything that a job publishes in its output folder, the last one last.
-const PUBLISHED: [&str; 5] =
-    ["kept", "dropped.jsonl", "quarantine.jsonl", "report.html", "report.json"];
+const PUBLISHED: [&str; 8] = [
+    "kept",
+    "dropped.jsonl",
+    "quarantine.jsonl",
+    "edges.rows",
+    "edges.json",
+    "similarity.jsonl",
+    "report.html",
+    "report.json",
+];
+
+/// Of these, what only semantic jobs publish.
+const SEMANTIC: [&str; 3] = ["edges.rows", "edges.json", "similarity.jsonl"];
 
 /// The work folder of a published job, on its way out.
 const DONE: &str = ".work.done";
@@ -101,6 +120,7 @@ impl<'j> Job<'j> {
             n_index_files: 0,
             ignored: inputs.ignored,
             warnings: Vec::new(),
+            source: None,
             stop,
             progress,
             resumed: false,
@@ -123,7 +143,11 @@ impl<'j> Job<'j> {
         job.repeated(&inputs.repeated);
         job.files.extend(inputs.files);
         job.warn_of_unchecked();
+        job.open_source()?;
         job.prepare_folder()?;
+        if let Some(from) = &options.from {
+            earlier::check(&job, from)?;
+        }
         Ok(job)
     }
 
@@ -161,6 +185,15 @@ impl<'j> Job<'j> {
                 self.warn(message);
             }
         }
+    }
+
+    fn open_source(&mut self) -> Result<()> {
+        if self.options.method.is_semantic() {
+            let names = self.options.field_names();
+            let source = Source::open(self.options, &self.files, self.n_reference_files, &names)?;
+            self.source = Some(source);
+        }
+        Ok(())
     }
 
     /// The output may not lie on an input, and no file is both reference and input.
@@ -228,10 +261,15 @@ impl<'j> Job<'j> {
         Ok(())
     }
 
-    fn manifest(&self) -> Manifest {
+    /// What decides the output of this job.
+    pub fn manifest(&self) -> Manifest {
+        let mut options = self.options.identity();
+        if let Some(source) = &self.source {
+            options["embedder"] = source.identity().into();
+        }
         Manifest {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            options: self.options.identity(),
+            options,
             n_reference_files: self.n_reference_files,
             files: self.files.iter().map(InputFile::fingerprint).collect(),
             n_shards: self.options.shard.map_or(0, |(_, n)| n),
@@ -372,7 +410,8 @@ impl<'j> Job<'j> {
     /// # Errors
     /// A failure of the disk.
     pub fn publish(&self) -> Result<()> {
-        for name in PUBLISHED {
+        let has = |name: &&str| self.source.is_some() || !SEMANTIC.contains(name);
+        for name in PUBLISHED.iter().copied().filter(has) {
             let (from, to) = (self.work(name), self.options.out.join(name));
             // An earlier run may have been killed between two of these: what it left is replaced.
             if to.is_dir() {
@@ -422,6 +461,23 @@ fn remove_output(out: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Reads a small file of a stage.
+///
+/// # Errors
+/// A failure of the disk, or `corrupt_file`.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = fs::read(path).at("read", path)?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::corrupt(path, 0, error))
+}
+
+/// Writes a small file of a stage.
+///
+/// # Errors
+/// A failure of the disk.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    write_whole(path, &serde_json::to_vec(value).expect("numbers"))
 }
 
 /// Writes a small file aside and gives it its name.

@@ -12,6 +12,7 @@ use crate::core::bits::Bits;
 use crate::dedup::clusters::{Clusters, UnionFind};
 use crate::dedup::corpus::Corpus;
 use crate::dedup::options::{Keep, Policy};
+use crate::dedup::semantic;
 use crate::dedup::spill::{RowReader, Sorter};
 use crate::dedup::verify::Edge;
 use crate::error::Result;
@@ -90,6 +91,8 @@ pub enum Because {
     MinHash = 2,
     /// It shares words in a row with a reference.
     Contains = 3,
+    /// Its vector is near its twin's.
+    Semantic = 4,
 }
 
 /// The fate of one record: of all that are in a cluster or dropped, by ordinal.
@@ -116,7 +119,7 @@ impl Verdict {
         self.because == Because::Kept as u32
     }
 
-    /// Exact Jaccard similarity with the twin.
+    /// Exact similarity with the twin: Jaccard's, or the cosine.
     pub fn similarity(&self) -> f64 {
         f64::from(self.shared) / f64::from(self.union)
     }
@@ -192,8 +195,13 @@ fn cover(evidence: &Evidence<'_>, clusters: UnionFind, copies: u32) -> Result<Fa
         if rank == group {
             let mut near = 0u32;
             let mut best: Option<Edge> = None;
+            let mut last = NONE;
             while let Some(edge) = next.filter(|edge| edge.worse == rank) {
-                near = near.saturating_add(n_kept[edge.better as usize]);
+                // A pair that is near by words and by meaning stands here twice, and counts once.
+                if edge.better != last {
+                    near = near.saturating_add(n_kept[edge.better as usize]);
+                    last = edge.better;
+                }
                 if n_kept[edge.better as usize] > 0 && best.is_none_or(|b| edge.is_nearer(&b)) {
                     best = Some(edge);
                 }
@@ -316,6 +324,7 @@ pub fn verdicts(
         let near = fates.similarity.get(&group);
         let (because, (shared, union)) = match (twin == rank, equal || near.is_none(), near) {
             (true, ..) => (Because::Kept, (1, 1)),
+            (_, false, Some(&near)) if near.1 == semantic::ONE => (Because::Semantic, near),
             (_, false, Some(&near)) => (Because::MinHash, near),
             _ => (Because::Exact, (1, 1)),
         };

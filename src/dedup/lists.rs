@@ -73,7 +73,11 @@ pub fn place(job: &Job<'_>, origin: &Origin) -> Result<Place> {
     Ok(Place { id: origin.id.clone().unwrap_or_else(name), line: origin.line, source })
 }
 
-fn token(id: String) -> Result<Box<RawValue>> {
+/// An id as it stands in JSON.
+///
+/// # Errors
+/// `corrupt_file` if it is no JSON.
+pub fn token(id: String) -> Result<Box<RawValue>> {
     RawValue::from_string(id.clone()).map_err(|error| {
         Error::new(ErrorKind::Corrupt, "corrupt_file", format!("id {id}: {error}"))
     })
@@ -178,6 +182,8 @@ fn write_dropped(
         "exact"
     } else if verdict.because == Because::Contains as u32 {
         "contains"
+    } else if verdict.because == Because::Semantic as u32 {
+        "semantic"
     } else if job.options.verify {
         "minhash"
     } else {

@@ -4,20 +4,20 @@
 //! step whose file is there is not done again.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::cpu::minhash::n_equal;
 use crate::core::bits::Bits;
 use crate::dedup::banding::{self, Candidates, Pair, Plan};
 use crate::dedup::corpus::{Corpus, FrameRef};
-use crate::dedup::job::{Job, lanes_by_part, write_whole};
+use crate::dedup::job::{Job, lanes_by_part, read_json, write_json};
 use crate::dedup::keep::{self, Because, Evidence, Fates, Ranks, Verdict};
 use crate::dedup::options::{Bands, Method, Policy};
+use crate::dedup::report::SemanticReport;
+use crate::dedup::semantic::{self, Scope, join};
 use crate::dedup::spill::{RowReader, RowWriter, Sorted};
 use crate::dedup::verify::{self, BlockSets, Edge, Sets, SetsWriter, Tally};
 use crate::dedup::walk::{Sink, Work, walk};
@@ -41,6 +41,10 @@ pub struct Findings {
     pub exact_drops: u64,
     /// Size of every cluster, by number.
     pub cluster_sizes: Vec<u32>,
+    /// What comparing vectors came to.
+    pub semantic: Option<SemanticReport>,
+    /// Records dropped for a near vector.
+    pub semantic_drops: u64,
 }
 
 /// Candidate pairs whose signatures are compared at once.
@@ -81,9 +85,17 @@ pub fn run(
     let mut matching =
         stages.time("exact", || Matching::new(job, parts, corpus, n_references, budget))?;
     let mut findings = Findings::default();
-    let edges = match job.options.method {
-        Method::Exact => matching.no_edges()?,
-        Method::MinHash => matching.edges(&mut findings, stages)?,
+    let vectors = if job.options.method.is_semantic() {
+        Some(matching.semantic_edges(&mut findings, stages)?)
+    } else {
+        None
+    };
+    let edges = match (job.options.method, &vectors) {
+        (Method::Semantic, Some(vectors)) => vectors.clone(),
+        (method, vectors) if method.is_lexical() => {
+            matching.edges(vectors.as_deref(), &mut findings, stages)?
+        }
+        _ => matching.no_edges()?,
     };
     stages.time("verdicts", || matching.write_verdicts(&edges, &mut findings))?;
     write_json(&findings_path, &findings)?;
@@ -141,8 +153,42 @@ impl<'m> Matching<'m> {
         Ok(path)
     }
 
-    /// Stages 3 and 4, and again for what leaders of giant buckets hid.
-    fn edges(&mut self, findings: &mut Findings, stages: &mut Stages<'_>) -> Result<PathBuf> {
+    fn takes_part(&self, rank: u32) -> bool {
+        self.representatives[rank as usize] == rank && !self.excluded.contains(rank)
+    }
+
+    /// Near pairs of vectors, among one of each set of equal texts.
+    fn semantic_edges(&self, findings: &mut Findings, stages: &mut Stages<'_>) -> Result<PathBuf> {
+        self.with_scope(&|rank| self.takes_part(rank), |scope| {
+            let (edges, semantics) = semantic::edges(scope, stages)?;
+            findings.semantic = Some(semantics.report);
+            Ok(edges)
+        })
+    }
+
+    fn with_scope<T>(
+        &self,
+        takes_part: &(dyn Fn(u32) -> bool + Sync),
+        work: impl FnOnce(&Scope<'_>) -> Result<T>,
+    ) -> Result<T> {
+        work(&Scope {
+            job: self.job,
+            parts: self.parts,
+            corpus: self.corpus,
+            ranks: &self.ranks,
+            n_references: self.n_references,
+            budget: self.budget,
+            takes_part,
+        })
+    }
+
+    /// Stages 3 and 4, and again for what leaders of giant buckets hid. Near pairs of `vectors` count as well.
+    fn edges(
+        &mut self,
+        vectors: Option<&Path>,
+        findings: &mut Findings,
+        stages: &mut Stages<'_>,
+    ) -> Result<PathBuf> {
         let plan = stages.time("plan", || self.plan())?;
         findings.plan = Some((plan.n_bands, plan.rows_per_band, plan.histogram.clone()));
         let pairs = self.job.work("pairs-0.rows");
@@ -151,6 +197,12 @@ impl<'m> Matching<'m> {
         let mut edges = self.job.work("edges-0.rows");
         let tally = stages.time("verify", || self.verify(&pairs, sets.as_ref(), &edges))?;
         findings.tally.merge(&tally);
+        if let Some(vectors) = vectors {
+            let (copy, both) = (self.job.work("vectors.rows"), self.job.work("edges-both.rows"));
+            std::fs::copy(vectors, &copy).at("copy", vectors)?;
+            verify::merge_runs(vec![edges, copy], &both)?;
+            edges = both;
+        }
         let mut seen = vec![pairs];
         for round in 1.. {
             if giants.is_empty() {
@@ -188,9 +240,7 @@ impl<'m> Matching<'m> {
         path: &Path,
         findings: &mut Findings,
     ) -> Result<Vec<Vec<u32>>> {
-        let takes_part = |rank: u32| {
-            self.representatives[rank as usize] == rank && !self.excluded.contains(rank)
-        };
+        let takes_part = |rank: u32| self.takes_part(rank);
         let found = banding::candidates(
             self.corpus,
             &self.ranks,
@@ -387,6 +437,14 @@ impl<'m> Matching<'m> {
         if missing.is_empty() {
             return Ok(());
         }
+        if self.job.options.method.is_semantic() {
+            for edge in self
+                .with_scope(&|rank| self.takes_part(rank), |scope| join::between(scope, &missing))?
+            {
+                fates.similarity.insert(edge.worse, (edge.shared, edge.union));
+            }
+            return Ok(());
+        }
         let (pairs, edges) = (self.job.work("last-pairs.rows"), self.job.work("last-edges.rows"));
         let mut writer = RowWriter::create(&pairs)?;
         writer.write(&missing)?;
@@ -419,6 +477,7 @@ impl<'m> Matching<'m> {
         let mut sorted = rows.finish()?;
         while let Some(verdict) = sorted.next_row()? {
             findings.exact_drops += u64::from(verdict.because == Because::Exact as u32);
+            findings.semantic_drops += u64::from(verdict.because == Because::Semantic as u32);
             writer.write(&[verdict])?;
         }
         writer.finish().map(drop)
@@ -505,13 +564,4 @@ pub fn frames_by_file(corpus: &Corpus, n_files: usize) -> Vec<Vec<FrameRef>> {
 /// If the file cannot be read.
 pub fn verdicts(job: &Job<'_>) -> Result<RowReader<Verdict>> {
     RowReader::open(&job.work("verdicts.rows"))
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).at("read", path)?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::corrupt(path, 0, error))
-}
-
-fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    write_whole(path, &serde_json::to_vec(value).expect("numbers"))
 }

@@ -1,7 +1,7 @@
 //! Corpus files in, kept records out, and for each dropped record the kept one that it repeats.
 //!
 //! In: [`Options`]. Out: `kept/`, `dropped.jsonl`, `quarantine.jsonl`, `report.json`, `report.html`. Next: [`run`] is
-//! the whole job on one screen; then, in the order of the stages: `sketch`, `exact`, `banding`, `verify`,
+//! the whole job on one screen; then, in the order of the stages: `sketch`, `exact`, `semantic`, `banding`, `verify`,
 //! `clusters`, `keep`, `apply`, `lists`.
 
 pub mod apply;
@@ -19,6 +19,7 @@ mod page;
 pub mod reference;
 pub mod report;
 pub mod samples;
+pub mod semantic;
 pub mod sketch;
 pub mod spans;
 pub mod spill;
@@ -37,6 +38,8 @@ use crate::dedup::lists::Lists;
 use crate::dedup::matching::Findings;
 use crate::dedup::reference::NgramSet;
 use crate::dedup::report::{BandsReport, ClustersReport, PairsReport, StageReport};
+use crate::dedup::semantic::earlier;
+use crate::dedup::semantic::source::Source;
 use crate::dedup::sketch::{Frame, SketchWriter, Sketcher};
 use crate::dedup::walk::{Part, Sink, Work, walk};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -107,6 +110,9 @@ fn run_stages(mut job: Job<'_>) -> Result<Outcome> {
         let edits = spans::edits(&job, corpus.n_records())?;
         (Findings { cluster_sizes: sizes, ..Findings::default() }, edits)
     };
+    if job.source.is_some() {
+        stages.time("pairs", || earlier::keep(&job, &corpus, n_references))?;
+    }
     // One copies most of the time, the other looks things up: side by side they fill two threads.
     let apply = || {
         let sizes = &findings.cluster_sizes;
@@ -183,7 +189,7 @@ impl<'s> Stages<'s> {
     }
 
     fn begin(&self, name: &str) -> u64 {
-        let reads_input = matches!(name, "sketch" | "sets" | "apply" | "spans");
+        let reads_input = matches!(name, "sketch" | "sets" | "apply" | "spans" | "embed");
         let bytes = if reads_input { self.bytes } else { 0 };
         self.progress.stage(name, bytes);
         bytes
@@ -238,7 +244,8 @@ fn sketch_parts(job: &Job<'_>, parts: &[(usize, PartRange)]) -> Result<usize> {
         Ok(Box::new(SketchWriter::create(&path, job.options)?))
     };
     let names = job.options.field_names();
-    let state = || Sketcher::new(job.options, names.clone(), ngrams.as_ref());
+    let vector = job.source.as_ref().and_then(Source::field);
+    let state = || Sketcher::new(job.options, names.clone(), ngrams.as_ref(), vector);
     walk(&lanes, &names, job.options.threads, job.stop, &open, &state, &|state, part, _, work| {
         if let Work::Block(block) = &work {
             job.progress.advance(block.n_bytes());
@@ -301,7 +308,7 @@ fn report(
     stages: Vec<StageReport>,
     began: Instant,
 ) -> Result<Report> {
-    let mut options = job.options.identity();
+    let mut options = job.manifest().options;
     let paths = |paths: &[std::path::PathBuf]| -> Vec<String> {
         paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()
     };
@@ -310,6 +317,9 @@ fn report(
     options["against"] = paths(&job.options.against).into();
     options["memory_bytes"] = job.options.memory_bytes.into();
     options["threads"] = job.options.threads.into();
+    if job.options.method.is_semantic() {
+        options["device"] = job.options.device.to_string().into();
+    }
     let totals = lists::totals(&lists.files);
     let mut warnings = job.warnings.clone();
     warnings.extend(lists.warnings);
@@ -346,6 +356,9 @@ fn report(
             giant_buckets: findings.giant_buckets,
             capped_members: findings.capped_members,
         },
+        semantic: findings
+            .semantic
+            .map(|semantic| report::SemanticReport { drops: findings.semantic_drops, ..semantic }),
         clusters: clusters_report(&findings.cluster_sizes),
         stages,
         peak_memory_bytes: peak_memory_bytes(),

@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
+use crate::backend::open::Device;
 use crate::core::limits::N_PERM;
+use crate::embed::Choice;
 use crate::error::{Error, Result};
 use crate::record::FieldNames;
 use crate::record::normalize::Normalizer;
@@ -20,6 +22,32 @@ pub enum Method {
     Exact,
     /// Equal normalised texts, and texts whose shingle sets have at least the asked Jaccard similarity.
     MinHash,
+    /// Equal normalised texts, and texts whose vectors have at least the asked cosine similarity.
+    Semantic,
+    /// Both: a record goes if a kept one is near it either way; the lexical reason is told first.
+    MinHashSemantic,
+}
+
+impl Method {
+    /// The name, as typed and shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::MinHash => "minhash",
+            Self::Semantic => "semantic",
+            Self::MinHashSemantic => "minhash,semantic",
+        }
+    }
+
+    /// Whether shingle sets are compared.
+    pub fn is_lexical(self) -> bool {
+        matches!(self, Self::MinHash | Self::MinHashSemantic)
+    }
+
+    /// Whether vectors are compared.
+    pub fn is_semantic(self) -> bool {
+        matches!(self, Self::Semantic | Self::MinHashSemantic)
+    }
 }
 
 /// Who of a set of duplicates is kept: the record that comes first in this order. Ties go to the record
@@ -97,6 +125,9 @@ pub enum Bands {
     Given(usize, usize),
 }
 
+/// Default of [`Options::similarity`].
+pub const SIMILARITY: f64 = 0.95;
+
 /// A dedup job. [`Default`] is what the command line does without options.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -112,6 +143,16 @@ pub struct Options {
     pub method: Method,
     /// Jaccard similarity from which two records are duplicates, in (0, 1].
     pub threshold: f64,
+    /// Where vectors come from.
+    pub embed: Choice,
+    /// Cosine similarity from which two records mean the same, in (0, 1].
+    pub similarity: f64,
+    /// Cells that vectors are sorted into; by their number if not given.
+    pub n_cells: Option<u32>,
+    /// What compares vectors.
+    pub device: Device,
+    /// Folder of a finished semantic job whose pairs are used again.
+    pub from: Option<PathBuf>,
     /// What a shingle is.
     pub shingle: ShingleKind,
     /// Which differences do not count.
@@ -169,6 +210,11 @@ impl Default for Options {
             id_field: "id".into(),
             method: Method::MinHash,
             threshold: 0.8,
+            embed: Choice::Static,
+            similarity: SIMILARITY,
+            n_cells: None,
+            device: Device::Auto,
+            from: None,
             shingle: ShingleKind { unit: Unit::Word, n: 5 },
             normalizer: Normalizer::PROSE,
             n_perm: 128,
@@ -240,10 +286,10 @@ impl Options {
             Bands::Auto => "auto".to_owned(),
             Bands::Given(n, rows) => format!("{n}x{rows}"),
         };
-        json!({
+        let mut identity = json!({
             "text_field": self.text_field,
             "id_field": self.id_field,
-            "method": match self.method { Method::Exact => "exact", Method::MinHash => "minhash" },
+            "method": self.method.name(),
             "threshold": self.threshold,
             "shingle": self.shingle.to_string(),
             "normalize": self.normalizer.to_string(),
@@ -266,7 +312,20 @@ impl Options {
             "output_format": self.output_format.to_string(),
             "utf8": match self.utf8 { Utf8::Strict => "strict", Utf8::Lossy => "lossy" },
             "dedup_empty": self.dedup_empty,
-        })
+        });
+        if self.method.is_semantic() {
+            identity["embed"] = self.embed.to_string().into();
+            identity["similarity"] = self.similarity.into();
+            identity["cells"] = self.n_cells.into();
+        }
+        if self.method == Method::Semantic
+            && let Some(options) = identity.as_object_mut()
+        {
+            for lexical in ["threshold", "n_perm", "bands", "verify"] {
+                options.shift_remove(lexical);
+            }
+        }
+        identity
     }
 
     /// Checks the options against one another.
@@ -328,7 +387,7 @@ impl Options {
         }
         if self.scope != Scope::Records {
             let asked = self.contains.is_some() || self.index.is_some() || self.annotate;
-            if asked || self.method == Method::MinHash {
+            if asked || self.method != Method::Exact {
                 return refuse(
                     "--lines and --paragraphs compare exactly, and go without --contains, --index and \
                      --annotate",
@@ -340,13 +399,49 @@ impl Options {
                 );
             }
         }
-        if !self.verify && self.method == Method::Exact {
+        if !self.verify && !self.method.is_lexical() {
             return refuse("--no-verify goes with --method minhash");
+        }
+        if self.method.is_semantic() {
+            self.check_semantic()?;
         }
         if self.copies > 1 && self.policy == Policy::Components {
             return refuse("--copies over 1 goes with --policy cover");
         }
         Ok(())
+    }
+
+    fn check_semantic(&self) -> Result<()> {
+        let refuse = |code, message: String| Err(Error::usage(code, message));
+        let s = self.similarity;
+        if !(s > 0.0 && s <= 1.0) {
+            return refuse("similarity_range", format!("{s}, expected over 0 and at most 1"));
+        }
+        if self.n_cells == Some(0) {
+            return refuse("cells", "0, expected at least 1".into());
+        }
+        if self.index.is_some() && matches!(self.embed, Choice::Field(_) | Choice::File(_)) {
+            let message = "--index keeps texts, no vectors: use an embedder of texts with it";
+            return refuse("options", message.into());
+        }
+        if self.from.is_some() && self.policy == Policy::Components {
+            let message = "another threshold needs the vectors again under --policy components, \
+                           which compares the ends of chains; run the job anew";
+            return refuse("options", message.into());
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Method {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let all = [Self::Exact, Self::MinHash, Self::Semantic, Self::MinHashSemantic];
+        all.into_iter().find(|method| method.name() == text).ok_or_else(|| {
+            let expected = "exact, minhash, semantic or minhash,semantic";
+            Error::usage("method", format!("{text:?}, expected {expected}"))
+        })
     }
 }
 

@@ -10,6 +10,7 @@ mod command;
 mod diff;
 mod figures;
 mod html;
+mod meaning;
 mod tables;
 
 use std::fmt::{self, Write};
@@ -49,8 +50,13 @@ fn document(out: &mut String, report: &Report, samples: &[ClusterSample]) -> fmt
     header(out, report)?;
     out.write_str("<main>\n")?;
     warnings(out, report)?;
-    figures::similarity(out, report)?;
-    figures::recall(out, report)?;
+    if report.semantic.is_none() || !command::is_semantic(report) {
+        figures::similarity(out, report)?;
+        figures::recall(out, report)?;
+    }
+    if let Some(semantic) = &report.semantic {
+        meaning::section(out, semantic, !command::is_semantic(report))?;
+    }
     tables::sources(out, report)?;
     tables::references(out, report)?;
     clusters::sizes(out, report)?;

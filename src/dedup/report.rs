@@ -1,6 +1,6 @@
 //! What a job did, as data: the contents of `report.json` and of the page made from it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything that `report.json` says about a finished job.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -25,6 +25,8 @@ pub struct Report {
     pub bands: Option<BandsReport>,
     /// Candidate pairs and verified pairs.
     pub pairs: PairsReport,
+    /// What comparing vectors came to; absent for jobs without.
+    pub semantic: Option<SemanticReport>,
     /// Duplicate clusters.
     pub clusters: ClustersReport,
     /// Stages in the order in which they ran.
@@ -113,6 +115,59 @@ pub struct PairsReport {
     pub giant_buckets: u64,
     /// Comparisons of members of giant buckets that were given up, since the bucket has too many leaders.
     pub capped_members: u64,
+}
+
+/// Pairs of vectors.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SemanticReport {
+    /// Model and content hash of what made the vectors.
+    pub embedder: String,
+    /// Elements of a vector.
+    pub dim: u64,
+    /// Cosine similarity from which two records mean the same.
+    pub similarity: f64,
+    /// Folder of the earlier job whose pairs were used; what follows about cells and devices is then in its report.
+    pub from: Option<String>,
+    /// What compared the vectors.
+    pub device: String,
+    /// Why this device.
+    pub device_why: String,
+    /// What the processor did for a card that could not, and what passed through it in parts.
+    pub device_notes: Vec<String>,
+    /// Records with a row: one of each set of equal texts.
+    pub n_embedded: u64,
+    /// Of these, records whose row is zero, since the embedder sees nothing in them: they are near nothing.
+    pub n_without_vector: u64,
+    /// Cells that the vectors were sorted into; each record is in its two nearest.
+    pub n_cells: u64,
+    /// Pairs at or above the similarity.
+    pub n_pairs: u64,
+    /// These by cosine: 50 bins of width 0.02 over [0, 1]; 1.0 is in the last.
+    pub histogram: Vec<u64>,
+    /// A sample of records by the cosine of the nearest other record, found by comparing all: the same bins, what lies
+    /// below 0 in the first.
+    pub nearest_histogram: Vec<u64>,
+    /// What the cells lost; absent if the pairs are an earlier job's.
+    pub border: Option<BorderReport>,
+    /// Records dropped for a near vector.
+    pub drops: u64,
+}
+
+/// Near pairs of a sample of records, found by comparing them with all others, that no cell had together.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct BorderReport {
+    /// Records sampled.
+    pub n_sampled: u64,
+    /// Their pairs at or above the similarity (none are counted if there is one cell, which loses none).
+    pub n_pairs: u64,
+    /// Of these, pairs that the cells missed.
+    pub n_missed: u64,
+    /// The share.
+    pub share: f64,
+    /// Lower end of its 95 % interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
 }
 
 /// Clusters by size.

@@ -15,14 +15,15 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::backend::cpu::minhash::MinHasher;
 use crate::core::mix::{fold_mul, mix64, stream};
-use crate::dedup::options::{Keep, Method, Options};
+use crate::dedup::options::{Keep, Options};
 use crate::dedup::reference::NgramSet;
 use crate::dedup::spill::part_path;
 use crate::dedup::walk::{Part, Sink, Work};
+use crate::embed::given::vector_in;
 use crate::error::{IoContext, Result};
 use crate::record::reader::{Bad, Item, Position};
 use crate::record::shingles::Shingler;
-use crate::record::{FieldNames, Fields};
+use crate::record::{FieldNames, Fields, Problem};
 
 /// What is kept of one record. 72 bytes; the signature follows in its own array.
 #[repr(C)]
@@ -159,13 +160,21 @@ pub struct Sketcher<'o> {
     ngrams: Option<&'o NgramSet>,
     names: FieldNames,
     shingles: Vec<u32>,
+    /// Field of each record that must hold a vector, and its length.
+    vector: Option<(&'o str, usize)>,
 }
 
 impl<'o> Sketcher<'o> {
-    /// A sketcher for the options; with `ngrams`, records are also looked up in the reference n-grams.
-    pub fn new(options: &'o Options, names: FieldNames, ngrams: Option<&'o NgramSet>) -> Self {
-        let hasher = (options.method == Method::MinHash)
-            .then(|| MinHasher::new(options.n_perm, options.seed));
+    /// A sketcher for the options; with `ngrams`, records are also looked up in the reference n-grams; with
+    /// `vector`, records without a good vector in that field are quarantined.
+    pub fn new(
+        options: &'o Options,
+        names: FieldNames,
+        ngrams: Option<&'o NgramSet>,
+        vector: Option<(&'o str, usize)>,
+    ) -> Self {
+        let hasher =
+            options.method.is_lexical().then(|| MinHasher::new(options.n_perm, options.seed));
         Self {
             options,
             shingler: Shingler::new(options.shingle, options.normalizer),
@@ -173,6 +182,7 @@ impl<'o> Sketcher<'o> {
             ngrams,
             names,
             shingles: Vec::new(),
+            vector,
         }
     }
 
@@ -184,9 +194,17 @@ impl<'o> Sketcher<'o> {
                 let names = self.names.clone();
                 let source = xxh3_64(part.file.source.as_bytes());
                 frame.n_lines = block.visit(&names, self.options.utf8, &mut |item| match item {
-                    Item::Record(position, _, fields) => {
-                        self.add(&mut frame, source, part, position, &fields);
-                    }
+                    Item::Record(position, raw, fields) => match self.bad_vector(raw) {
+                        None => self.add(&mut frame, source, part, position, &fields),
+                        Some(problem) => frame.add_bad(Bad {
+                            offset: position.offset,
+                            len: raw.len() as u64,
+                            line: position.line,
+                            raw: raw.to_vec(),
+                            problem,
+                            is_record: true,
+                        }),
+                    },
                     Item::Bad(bad) => frame.add_bad(bad),
                 });
             }
@@ -226,6 +244,12 @@ impl<'o> Sketcher<'o> {
             contains_share,
             text_len: fields.text.len() as u32,
         });
+    }
+
+    /// Why the vector of a record cannot be used, if one is asked for.
+    fn bad_vector(&self, raw: &[u8]) -> Option<Problem> {
+        let (field, dim) = self.vector?;
+        vector_in(raw, field, Some(dim)).err()
     }
 
     fn sign(&mut self, frame: &mut Frame) {
@@ -315,7 +339,7 @@ impl SketchWriter {
     pub fn create(path: &Path, options: &Options) -> Result<Self> {
         let part = part_path(path);
         let file = File::create(&part).at("create", &part)?;
-        let n_perm = if options.method == Method::MinHash { options.n_perm } else { 0 };
+        let n_perm = if options.method.is_lexical() { options.n_perm } else { 0 };
         Ok(Self {
             path: path.to_owned(),
             file: BufWriter::with_capacity(256 << 10, file),

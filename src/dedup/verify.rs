@@ -18,11 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::bits::Bits;
 use crate::dedup::banding::Pair;
+use crate::dedup::semantic::ONE;
 use crate::dedup::spill::{Merge, RowReader, RowWriter};
 use crate::dedup::walk::Sink;
 use crate::error::{IoContext, Result};
 
-/// A pair of ranks and what their shingle sets share. Sorts by the worse.
+/// A pair of ranks and what their shingle sets share, or their cosine. Sorts by the worse.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
 pub struct Edge {
@@ -32,13 +33,22 @@ pub struct Edge {
     pub better: u32,
     /// Shingles that both have.
     pub shared: u32,
-    /// Shingles that either has.
+    /// Shingles that either has; [`ONE`] makes it a pair of vectors, and `shared` their cosine.
     pub union: u32,
 }
 
 impl Edge {
-    /// Whether this pair is more similar than `other`, or as similar with a better rank.
+    /// Whether this is a pair of vectors.
+    pub fn is_semantic(&self) -> bool {
+        self.union == ONE
+    }
+
+    /// Whether this pair is more similar than `other`, or as similar with a better rank. Shared words are the better
+    /// reason: a lexical pair comes before any semantic one.
     pub fn is_nearer(&self, other: &Self) -> bool {
+        if self.is_semantic() != other.is_semantic() {
+            return other.is_semantic();
+        }
         let (a, b) = (
             u64::from(self.shared) * u64::from(other.union),
             u64::from(other.shared) * u64::from(self.union),
@@ -46,7 +56,7 @@ impl Edge {
         a > b || (a == b && self.better < other.better)
     }
 
-    /// Jaccard similarity.
+    /// Jaccard similarity, or the cosine.
     pub fn similarity(&self) -> f64 {
         f64::from(self.shared) / f64::from(self.union)
     }

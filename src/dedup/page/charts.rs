@@ -23,10 +23,28 @@ const EDGE: f64 = 1e-9;
 /// Draws candidate pairs by similarity, `bins` of equal width over [0, 1], with those at or above
 /// `threshold` coloured.
 pub fn histogram(out: &mut String, bins: &[u64], threshold: Option<f64>) -> fmt::Result {
+    let what = ["candidate pairs by exact similarity", "pairs", "similarity of the pair"];
+    bars(out, bins, threshold, what)
+}
+
+/// Draws records by the similarity of the nearest other one, likewise.
+pub fn nearest(out: &mut String, bins: &[u64], threshold: Option<f64>) -> fmt::Result {
+    let what =
+        ["records by the cosine of the nearest other", "records", "cosine of the nearest record"];
+    bars(out, bins, threshold, what)
+}
+
+fn bars(
+    out: &mut String,
+    bins: &[u64],
+    threshold: Option<f64>,
+    [title, unit, axis]: [&str; 3],
+) -> fmt::Result {
     let scale = Scale::of(bins);
     let at = threshold.map(|t| format!(", threshold at {t}")).unwrap_or_default();
-    open(out, &format!("Bar chart of candidate pairs by exact similarity from 0 to 1{at}"))?;
-    let unit = if matches!(scale, Scale::Log(_)) { "pairs (log scale)" } else { "pairs" };
+    open(out, &format!("Bar chart of {title} from 0 to 1{at}"))?;
+    let unit =
+        if matches!(scale, Scale::Log(_)) { format!("{unit} (log scale)") } else { unit.into() };
     writeln!(out, r#"<text x="0" y="16">{unit}</text>"#)?;
     for (n, minor) in scale.ticks() {
         y_tick(out, scale.height(n), &short(n), minor)?;
@@ -41,7 +59,7 @@ pub fn histogram(out: &mut String, bins: &[u64], threshold: Option<f64>) -> fmt:
             &format!("{from:.2} to {to:.2}: {}", grouped(n)),
         )?;
     }
-    x_axis(out, "similarity of the pair")?;
+    x_axis(out, axis)?;
     if let Some(t) = threshold {
         threshold_line(out, t, &format!("threshold {t}"))?;
     }

@@ -15,12 +15,18 @@ pub fn option(report: &Report, key: &str) -> Option<String> {
 
 /// The similarity from which on two records are duplicates; exact jobs have none.
 pub fn threshold(report: &Report) -> Option<f64> {
-    if is_exact(report) { None } else { option(report, "threshold")?.parse().ok() }
+    let name = if is_semantic(report) { "similarity" } else { "threshold" };
+    if is_exact(report) { None } else { option(report, name)?.parse().ok() }
 }
 
 /// Whether only equal texts were looked for.
 pub fn is_exact(report: &Report) -> bool {
     option(report, "method").as_deref() == Some("exact")
+}
+
+/// Whether vectors were compared and nothing else.
+pub fn is_semantic(report: &Report) -> bool {
+    option(report, "method").as_deref() == Some("semantic")
 }
 
 /// Whether candidates were compared exactly.
@@ -50,8 +56,9 @@ pub fn command_line(report: &Report) -> String {
 fn flag(key: &str, value: &Value) -> Option<String> {
     let name = key.replace('_', "-");
     match (key, value) {
-        ("inputs", _) | ("verify", Value::Bool(true)) => None,
+        ("inputs" | "embedder", _) | ("verify", Value::Bool(true)) => None,
         ("verify", Value::Bool(false)) => Some("--no-verify".into()),
+        ("memory_bytes", value) => Some(format!("--memory {value}")),
         ("scope", Value::String(scope)) => {
             (scope != "records").then(|| format!("--{}", quoted(scope)))
         }

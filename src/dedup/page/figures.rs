@@ -172,7 +172,7 @@ fn random_pairs(bands: &BandsReport) -> String {
 }
 
 /// The numbers of a drawing as a table, for those who cannot see it or want to copy it.
-fn numbers(
+pub fn numbers(
     out: &mut String,
     unit: &str,
     rows: impl Iterator<Item = (String, String)>,

@@ -1,0 +1,176 @@
+//! Which records are looked at together: spherical k-means, and the two nearest cells of every record.
+//!
+//! Rows and centroids are rounded to 8 bits first. Their products are then exact integers, so that cells are the same
+//! on every backend and with any number of threads; a pair is judged by its full rows later.
+
+use std::sync::Arc;
+
+use bytemuck::{Pod, Zeroable};
+use serde::{Deserialize, Serialize};
+
+use crate::backend::{Backend, Stream};
+use crate::core::allow::Allow;
+use crate::core::metric::Metric;
+use crate::core::mix::stream;
+use crate::core::rows::{Rows, Values};
+use crate::dedup::job::{read_json, write_json};
+use crate::dedup::semantic::Scope;
+use crate::dedup::semantic::rows::StoredRows;
+use crate::dedup::spill::{RowWriter, Sorter};
+use crate::error::Result;
+
+/// Records that a cell should have, before each record is also put in its second cell.
+const RECORDS_PER_CELL: u32 = 2048;
+/// Cells that a record is in: pairs across a border are found if one of these is common.
+const PROBES: usize = 2;
+/// Rows that each centroid is trained on.
+const SAMPLE_PER_CELL: u32 = 128;
+/// Rounds of training; cells hardly move after these.
+const ROUNDS: usize = 8;
+/// Rows assigned at once.
+const BLOCK: u32 = 8192;
+
+/// A record in a cell. Sorts by cell, then by rank.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+pub struct CellRow {
+    /// The cell.
+    pub cell: u32,
+    /// Rank of the record.
+    pub rank: u32,
+    /// Its row.
+    pub row: u32,
+}
+
+/// What this stage came to.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Cells {
+    /// Number of cells.
+    pub n_cells: u32,
+    /// Records whose row is zero: they are near nothing.
+    pub n_without_vector: u32,
+}
+
+/// Writes `cells.rows`: all records that have a vector, in their cells.
+///
+/// # Errors
+/// A failure of the backend or the disk.
+pub fn run(scope: &Scope<'_>, rows: &StoredRows, backend: &dyn Backend) -> Result<Cells> {
+    let job = scope.job;
+    let (path, about) = (job.work("cells.rows"), job.work("cells.json"));
+    if path.exists() && about.exists() {
+        return read_json(&about);
+    }
+    let n = rows.n_rows();
+    let centroids = match job.options.n_cells.unwrap_or_else(|| n_cells(n)).min(n) {
+        0 | 1 => None,
+        k => train(rows, k, job.options.seed, backend)?,
+    };
+    let mut cells = Cells { n_cells: 1, n_without_vector: 0 };
+    let resident = centroids.map(|c| backend.upload(Arc::new(c), Metric::Dot)).transpose()?;
+    cells.n_cells = resident.as_ref().map_or(1, |c| c.host().n_rows() as u32);
+    let mut sorter = Sorter::new(&job.work("scratch"), "cells", scope.budget / 4, false);
+    for start in (0..n).step_by(BLOCK as usize) {
+        let numbers: Vec<u32> = (start..(start + BLOCK).min(n)).collect();
+        let values = rows.gather(&numbers)?;
+        let (present, codes) = codes(&numbers, &values, rows.dim());
+        cells.n_without_vector += (numbers.len() - present.len()) as u32;
+        let near = match &resident {
+            Some(centroids) if !present.is_empty() => {
+                let queries = Rows::new(Values::I8(codes), rows.dim())?;
+                backend.flat_scan(Stream::default(), &queries, centroids, Allow::All, PROBES)?
+            }
+            _ => vec![vec![Default::default()]; present.len()],
+        };
+        for (row, near) in present.into_iter().zip(near) {
+            for cell in near {
+                sorter.push(CellRow { cell: cell.slot, rank: rows.rank(row), row })?;
+            }
+        }
+        job.check_stop()?;
+    }
+    let mut writer = RowWriter::create(&path)?;
+    let mut sorted = sorter.finish()?;
+    while let Some(row) = sorted.next_row()? {
+        writer.write(&[row])?;
+    }
+    writer.finish()?;
+    write_json(&about, &cells)?;
+    Ok(cells)
+}
+
+/// Cells for `n` records: of even size while that is the cheaper part, then so that assigning does not outgrow joining.
+fn n_cells(n: u32) -> u32 {
+    let most = (2.0 * f64::from(n).sqrt()) as u32;
+    (n / RECORDS_PER_CELL).min(most).max(1)
+}
+
+/// Rows that are not zero, and their codes: elements in steps of a 127th of the greatest.
+fn codes(numbers: &[u32], values: &[f32], dim: usize) -> (Vec<u32>, Vec<i8>) {
+    let (mut present, mut codes) = (Vec::new(), Vec::new());
+    for (&number, row) in numbers.iter().zip(values.chunks_exact(dim)) {
+        let greatest = row.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        if greatest > 0.0 {
+            present.push(number);
+            codes.extend(row.iter().map(|x| (x / greatest * 127.0).round() as i8));
+        }
+    }
+    (present, codes)
+}
+
+/// At most `k` centroids of a seeded sample; `None` if no row of it has a vector.
+fn train(rows: &StoredRows, k: u32, seed: u64, backend: &dyn Backend) -> Result<Option<Rows>> {
+    let (n, dim) = (rows.n_rows(), rows.dim());
+    let n_sampled = k.saturating_mul(SAMPLE_PER_CELL).min(n);
+    // One from each of equal stretches: no row twice, and the order of the input does not matter much.
+    let pick = |i: u32| {
+        let at = |i: u32| (u64::from(i) * u64::from(n) / u64::from(n_sampled)) as u32;
+        let (start, end) = (at(i), at(i + 1));
+        start + (stream(seed ^ 0x63656c6c, u64::from(i)) % u64::from(end - start)) as u32
+    };
+    let numbers: Vec<u32> = (0..n_sampled).map(pick).collect();
+    let (present, sample) = codes(&numbers, &rows.gather(&numbers)?, dim);
+    if present.is_empty() {
+        return Ok(None);
+    }
+    let k = (k as usize).min(present.len());
+    let first = |i: usize| i * present.len() / k;
+    let mut centroids: Vec<i8> =
+        (0..k).flat_map(|i| sample[first(i) * dim..(first(i) + 1) * dim].to_vec()).collect();
+    centroids = level(&centroids.iter().map(|&x| i64::from(x)).collect::<Vec<_>>(), dim);
+    let n_rows = present.len() as u32;
+    let resident =
+        backend.upload(Arc::new(Rows::new(Values::I8(sample.clone()), dim)?), Metric::Dot)?;
+    for _ in 0..ROUNDS {
+        let now = Rows::new(Values::I8(centroids.clone()), dim)?;
+        let nearest = backend.assign(Stream::default(), &resident, 0..n_rows, &now)?;
+        // A centroid that lost all its rows stays where it is.
+        let mut sums: Vec<i64> = vec![0; k * dim];
+        for (row, near) in sample.chunks_exact(dim).zip(&nearest) {
+            let sum = &mut sums[near.slot as usize * dim..][..dim];
+            sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum += i64::from(x));
+        }
+        for (sum, old) in sums.chunks_exact_mut(dim).zip(centroids.chunks_exact(dim)) {
+            if sum.iter().all(|&x| x == 0) {
+                sum.iter_mut().zip(old).for_each(|(sum, &x)| *sum = i64::from(x));
+            }
+        }
+        let moved = level(&sums, dim);
+        if moved == centroids {
+            break;
+        }
+        centroids = moved;
+    }
+    Ok(Some(Rows::new(Values::I8(centroids), dim)?))
+}
+
+/// Directions scaled to one norm, the largest that 8 bits hold, so that the greatest product is the nearest.
+fn level(sums: &[i64], dim: usize) -> Vec<i8> {
+    let unit = |row: &[i64]| -> Vec<f64> {
+        let norm = row.iter().map(|&x| (x as f64).powi(2)).sum::<f64>().sqrt();
+        row.iter().map(|&x| x as f64 / norm.max(1.0)).collect()
+    };
+    let units: Vec<f64> = sums.chunks_exact(dim).flat_map(unit).collect();
+    let greatest = units.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+    units.iter().map(|x| (x / greatest.max(f64::MIN_POSITIVE) * 127.0).round() as i8).collect()
+}

@@ -1,0 +1,210 @@
+//! Vectors that the caller brings: in a field of each record, or in a `.npy` file.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use sonic_rs::{JsonType, JsonValueTrait};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::core::limits::DIM;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::record::Problem;
+use crate::record::json::missing;
+
+/// The vector in `field` of a JSON object, as it stands there. `dim`, if known, is what it must have.
+///
+/// # Errors
+/// `field_missing`, `field_type`, `vector_not_finite`, `vector_dim` or `dim_range`.
+pub fn vector_in(record: &[u8], field: &str, dim: Option<usize>) -> Result<Vec<f32>, Problem> {
+    let value = sonic_rs::get(record, [field]).map_err(|_| missing(field))?;
+    let wrong = |what: &str| {
+        Problem::new("field_type", format!("{field:?} is {what}, expected a list of numbers"))
+    };
+    if value.get_type() != JsonType::Array {
+        return Err(wrong("no list"));
+    }
+    let values: Vec<f64> =
+        sonic_rs::from_str(value.as_raw_str()).map_err(|_| wrong("a list of something else"))?;
+    let values: Vec<f32> = values.into_iter().map(|x| x as f32).collect();
+    if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+        let message = format!("{field:?}, element {at} is no finite 32-bit float");
+        return Err(Problem::new("vector_not_finite", message));
+    }
+    if !(1..=DIM).contains(&values.len()) {
+        let message = format!("{field:?} has {} numbers, expected 1 to {DIM}", values.len());
+        return Err(Problem::new("dim_range", message));
+    }
+    match dim {
+        Some(dim) if dim != values.len() => {
+            let message =
+                format!("{field:?} has {} numbers, the first record has {dim}", values.len());
+            Err(Problem::new("vector_dim", message))
+        }
+        _ => Ok(values),
+    }
+}
+
+/// A matrix in a `.npy` file of format 1 to 3: little-endian f2, f4 or f8, C order, two dimensions.
+#[derive(Debug)]
+pub struct NpyFile {
+    path: PathBuf,
+    file: File,
+    start: u64,
+    n_rows: usize,
+    dim: usize,
+    element: usize,
+    hash: u64,
+}
+
+impl NpyFile {
+    /// Opens a file, checks its shape against its length and hashes its bytes.
+    ///
+    /// # Errors
+    /// `npy_invalid`, which says what was expected; `dim_range`; or a failure of the disk.
+    pub fn open(path: &Path) -> Result<Self> {
+        let wrong = |what: String| {
+            let message = format!("{}: {what}", path.display());
+            Error::new(ErrorKind::BadInput, "npy_invalid", message)
+        };
+        let file = File::open(path).at("open", path)?;
+        let len = file.metadata().at("look at", path)?.len();
+        let mut head = [0; 12];
+        file.read_exact_at(&mut head, 0).map_err(|_| wrong("shorter than a header".into()))?;
+        let (at, n) = match (&head[..6], head[6]) {
+            (b"\x93NUMPY", 1) => (10, u64::from(u16::from_le_bytes([head[8], head[9]]))),
+            (b"\x93NUMPY", 2 | 3) => {
+                (12, u64::from(u32::from_le_bytes([head[8], head[9], head[10], head[11]])))
+            }
+            _ => return Err(wrong("not a .npy file of format 1 to 3".into())),
+        };
+        let start = at + n;
+        if start > len || n > 1 << 20 {
+            return Err(wrong(format!("a header of {n} bytes in a file of {len}")));
+        }
+        let mut text = vec![0; n as usize];
+        file.read_exact_at(&mut text, at).at("read", path)?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let (element, n_rows, dim) = read_header(&text).ok_or_else(|| {
+            wrong(format!("{text:?}, expected <f2, <f4 or <f8 in C order and two dimensions"))
+        })?;
+        let body = (n_rows as u64).checked_mul((dim * element) as u64);
+        if body != Some(len - start) {
+            return Err(wrong(format!(
+                "shape {n_rows} x {dim} of {element}-byte floats, {} bytes",
+                len - start
+            )));
+        }
+        if !(1..=DIM).contains(&dim) {
+            let message = format!("{}: {dim}, expected 1 to {DIM}", path.display());
+            return Err(Error::new(ErrorKind::BadInput, "dim_range", message));
+        }
+        let hash = hash_file(&file, path, len)?;
+        Ok(Self { path: path.to_owned(), file, start, n_rows, dim, element, hash })
+    }
+
+    /// Rows in the file.
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Elements of a row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Name of the content.
+    pub fn identity(&self) -> String {
+        format!("given/{} {:016x}", self.dim, self.hash)
+    }
+
+    /// Reads one row into `out` `[dim]`.
+    ///
+    /// # Errors
+    /// `vector_not_finite`, which names the row, or a failure of the disk.
+    pub fn row(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        let mut bytes = vec![0; self.dim * self.element];
+        let at = self.start + (row * bytes.len()) as u64;
+        self.file.read_exact_at(&mut bytes, at).at("read", &self.path)?;
+        for (i, (x, raw)) in out.iter_mut().zip(bytes.chunks_exact(self.element)).enumerate() {
+            *x = match *raw {
+                [a, b] => f16::from_le_bytes([a, b]).to_f32(),
+                [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
+                [a, b, c, d, e, f, g, h] => f64::from_le_bytes([a, b, c, d, e, f, g, h]) as f32,
+                _ => unreachable!("elements of 2, 4 or 8 bytes"),
+            };
+            if !x.is_finite() {
+                let message = format!("{}: row {row}, element {i} is {x}", self.path.display());
+                return Err(Error::new(ErrorKind::BadInput, "vector_not_finite", message));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hash_file(file: &File, path: &Path, len: u64) -> Result<u64> {
+    let mut hash = Xxh3::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < len {
+        let n = (buffer.len() as u64).min(len - at) as usize;
+        file.read_exact_at(&mut buffer[..n], at).at("read", path)?;
+        hash.update(&buffer[..n]);
+        at += n as u64;
+    }
+    Ok(hash.digest())
+}
+
+/// Bytes of an element, rows and columns of a header such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }`.
+fn read_header(text: &str) -> Option<(usize, usize, usize)> {
+    let after =
+        |key: &str| text.split_once(key)?.1.split_once(':').map(|(_, rest)| rest.trim_start());
+    let element = match after("'descr'")?.get(..5)? {
+        "'<f2'" => 2,
+        "'<f4'" => 4,
+        "'<f8'" => 8,
+        _ => return None,
+    };
+    if !after("'fortran_order'")?.starts_with("False") {
+        return None;
+    }
+    let shape = after("'shape'")?.strip_prefix('(')?.split_once(')')?.0;
+    let mut sizes = shape.split(',').map(str::trim).filter(|size| !size.is_empty());
+    let (n_rows, dim) = (sizes.next()?.parse().ok()?, sizes.next()?.parse().ok()?);
+    sizes.next().is_none().then_some((element, n_rows, dim))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_is_read_or_said_why_not() {
+        let read = |text: &str, dim| vector_in(text.as_bytes(), "v", dim).map_err(|p| p.code);
+        assert_eq!(read(r#"{"a": 1, "v": [1, -2.5, 3e-1]}"#, Some(3)), Ok(vec![1.0, -2.5, 0.3]));
+        assert_eq!(read(r#"{"v": [1, 2]}"#, Some(3)), Err("vector_dim"));
+        assert_eq!(read(r#"{"w": [1, 2]}"#, None), Err("field_missing"));
+        assert_eq!(read(r#"{"v": "1"}"#, None), Err("field_type"));
+        assert_eq!(read(r#"{"v": null}"#, None), Err("field_type"));
+        assert_eq!(read(r#"{"v": [1, null]}"#, None), Err("field_type"));
+        assert_eq!(read(r#"{"v": [1e39]}"#, None), Err("vector_not_finite"));
+        assert_eq!(read(r#"{"v": []}"#, None), Err("dim_range"));
+    }
+
+    #[test]
+    fn headers_of_other_matrices_are_refused() {
+        let head = |descr: &str, order: &str, shape: &str| {
+            read_header(&format!(
+                "{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}"
+            ))
+        };
+        assert_eq!(head("<f4", "False", "(3, 2)"), Some((4, 3, 2)));
+        assert_eq!(head("<f8", "False", "(0, 7)"), Some((8, 0, 7)));
+        assert_eq!(head(">f4", "False", "(3, 2)"), None);
+        assert_eq!(head("<i4", "False", "(3, 2)"), None);
+        assert_eq!(head("<f4", "True", "(3, 2)"), None);
+        assert_eq!(head("<f4", "False", "(3,)"), None);
+        assert_eq!(head("<f4", "False", "(3, 2, 1)"), None);
+    }
+}
