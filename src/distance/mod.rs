@@ -1,7 +1,9 @@
-//! One pair of rows to one number; no threads, no allocation.
+//! One pair of rows to one number, and the inner loops that compare many; no threads, no allocation.
 //!
-//! In: two rows. Out: their distance. Next: `level.rs`.
+//! In: rows. Out: their distances. Next: `scalar.rs` (what is computed), then `simd/` (how it is computed fast).
 
 mod level;
+pub mod scalar;
+pub mod simd;
 
 pub use level::Level;

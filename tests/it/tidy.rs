@@ -64,10 +64,19 @@ fn modules_import_only_from_rows_above_their_own() {
 #[test]
 fn unsafe_code_is_where_the_architecture_says() {
     for (path, text) in all_sources() {
-        let allowed = path == Path::new("backend/cpu/minhash.rs");
+        let allowed =
+            path == Path::new("backend/cpu/minhash.rs") || path.starts_with("distance/simd");
         let found =
             text.lines().any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
         assert!(allowed || !found, "{}", path.display());
+    }
+}
+
+#[test]
+fn macros_are_defined_where_the_architecture_says() {
+    for (path, text) in all_sources() {
+        let found = text.contains("macro_rules!");
+        assert!(path.starts_with("distance/simd") || !found, "{}", path.display());
     }
 }
 

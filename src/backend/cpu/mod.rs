@@ -1,23 +1,36 @@
 //! The processor as a backend: rayon over loops that are compiled for each instruction set. It is always there,
 //! and answers when a device cannot.
 
+mod assign;
+mod distances;
+mod flat_scan;
+mod gather;
+mod line;
 pub mod minhash;
+mod pairs;
+mod panels;
+mod placed;
+mod tiles;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::ThreadPool;
 
+use crate::backend::budget::Budget;
 use crate::backend::codes::{RabitqCodes, Survivor};
+use crate::backend::cpu::line::Source;
 use crate::backend::cpu::minhash::MinHasher;
+use crate::backend::cpu::placed::{Placed, Plan};
 use crate::backend::plain::Plain;
 use crate::backend::resident::{Resident, ResidentCodes};
-use crate::backend::{Backend, BackendKind, Facts, Pair, RabitqScan, Stream, Tile};
+use crate::backend::{Backend, BackendKind, Facts, Pair, RabitqScan, Stream, Tile, check};
 use crate::core::allow::Allow;
 use crate::core::metric::Metric;
 use crate::core::neighbors::Neighbor;
 use crate::core::rows::Rows;
 use crate::distance::Level;
+use crate::distance::simd::Kernels;
 use crate::error::Result;
 
 /// The processor.
@@ -25,6 +38,9 @@ pub struct Cpu {
     facts: Facts,
     pool: Arc<ThreadPool>,
     level: Level,
+    kernels: &'static Kernels,
+    budget: Budget,
+    /// What has no fast form yet.
     plain: Plain,
 }
 
@@ -39,10 +55,17 @@ impl Cpu {
     /// # Panics
     /// If this processor lacks the level.
     pub fn at_level(pool: Arc<ThreadPool>, budget_bytes: u64, level: Level) -> Self {
-        assert!(Level::available().contains(&level), "{level:?} is not available here");
+        let kernels = Kernels::at(level);
         let name = format!("processor, {}", level.name());
         let facts = Facts { kind: BackendKind::Cpu, name, n_streams: 1, budget_bytes };
-        Self { facts, pool, level, plain: Plain::new(budget_bytes) }
+        Self {
+            facts,
+            pool,
+            level,
+            kernels,
+            budget: Budget::new(budget_bytes),
+            plain: Plain::new(budget_bytes),
+        }
     }
 
     /// The level in use.
@@ -56,58 +79,106 @@ impl Cpu {
     }
 }
 
+/// Rows of any backend as the processor reads them: what [`Cpu::upload`] kept, or, when another backend cannot answer for
+/// rows of its own, the same made for this call from the host's copy, at the cost of one pass over the rows.
+struct Held<'a> {
+    rows: &'a Resident,
+    made: Option<Placed>,
+}
+
+impl<'a> Held<'a> {
+    fn new(rows: &'a Resident) -> Self {
+        let is_ours = rows.device::<Placed>().is_some();
+        let made = (!is_ours).then(|| Placed::new(rows.host(), rows.metric()));
+        Self { rows, made }
+    }
+
+    fn source(&self) -> Source<'_> {
+        let kept = self.made.as_ref().or_else(|| self.rows.device());
+        let placed = kept.expect("made where it was not kept");
+        Source { host: self.rows.host(), placed, metric: self.rows.metric() }
+    }
+}
+
 impl Backend for Cpu {
     fn facts(&self) -> &Facts {
         &self.facts
     }
 
     fn upload(&self, rows: Arc<Rows>, metric: Metric) -> Result<Resident> {
-        self.plain.upload(rows, metric)
+        rows.check(metric)?;
+        let plan = Plan::new(&rows, metric);
+        let reserved = self.budget.reserve(rows.n_bytes() + plan.n_bytes())?;
+        let placed = plan.place(&rows, metric);
+        Ok(Resident::new(rows, metric, Box::new(placed), reserved))
     }
 
     fn upload_codes(&self, codes: Arc<RabitqCodes>) -> Result<ResidentCodes> {
-        self.plain.upload_codes(codes)
+        codes.check()?;
+        let reserved = self.budget.reserve(codes.n_bytes())?;
+        Ok(ResidentCodes::new(codes, Box::new(()), reserved))
     }
 
     fn distances(
         &self,
-        stream: Stream,
+        _: Stream,
         queries: &Rows,
         rows: &Resident,
         range: Range<u32>,
     ) -> Result<Vec<f32>> {
-        self.plain.distances(stream, queries, rows, range)
+        check::queries(queries, rows)?;
+        check::range(&range, rows.host().n_rows())?;
+        let (own, held) = (Placed::new(queries, rows.metric()), Held::new(rows));
+        let rows = held.source();
+        let queries = Source { host: queries, placed: &own, metric: rows.metric };
+        Ok(distances::run(self.kernels, &self.pool, queries, rows, range))
     }
 
     fn flat_scan(
         &self,
-        stream: Stream,
+        _: Stream,
         queries: &Rows,
         rows: &Resident,
         allow: Allow<'_>,
         k: usize,
     ) -> Result<Vec<Vec<Neighbor>>> {
-        self.plain.flat_scan(stream, queries, rows, allow, k)
+        check::queries(queries, rows)?;
+        check::allow(allow, rows.host().n_rows())?;
+        check::k(k)?;
+        let (own, held) = (Placed::new(queries, rows.metric()), Held::new(rows));
+        let rows = held.source();
+        let queries = Source { host: queries, placed: &own, metric: rows.metric };
+        Ok(flat_scan::run(self.kernels, &self.pool, queries, rows, allow, k))
     }
 
     fn gather(
         &self,
-        stream: Stream,
+        _: Stream,
         queries: &Rows,
         rows: &Resident,
         slots: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>> {
-        self.plain.gather(stream, queries, rows, slots)
+        check::queries(queries, rows)?;
+        check::slots(queries, rows, slots)?;
+        let (own, held) = (Placed::new(queries, rows.metric()), Held::new(rows));
+        let rows = held.source();
+        let queries = Source { host: queries, placed: &own, metric: rows.metric };
+        Ok(gather::run(self.kernels, &self.pool, queries, rows, slots))
     }
 
     fn assign(
         &self,
-        stream: Stream,
+        _: Stream,
         rows: &Resident,
         range: Range<u32>,
         centroids: &Rows,
     ) -> Result<Vec<Neighbor>> {
-        self.plain.assign(stream, rows, range, centroids)
+        check::centroids(rows, centroids)?;
+        check::range(&range, rows.host().n_rows())?;
+        let (own, held) = (Placed::new(centroids, rows.metric()), Held::new(rows));
+        let rows = held.source();
+        let centroids = Source { host: centroids, placed: &own, metric: rows.metric };
+        Ok(assign::run(self.kernels, &self.pool, rows, range, centroids))
     }
 
     fn rabitq_scan(
@@ -122,13 +193,16 @@ impl Backend for Cpu {
 
     fn pairs(
         &self,
-        stream: Stream,
+        _: Stream,
         a: &Resident,
         b: Option<&Resident>,
         tiles: &[Tile],
         within: f32,
     ) -> Result<Vec<Pair>> {
-        self.plain.pairs(stream, a, b, tiles, within)
+        check::pairs(a, b, tiles, within)?;
+        let (a, b) = (Held::new(a), b.map(Held::new));
+        let b = b.as_ref().map(Held::source);
+        Ok(pairs::run(self.kernels, &self.pool, a.source(), b, tiles, within))
     }
 
     fn minhash(
