@@ -61,7 +61,7 @@ impl Scratch {
         let mut name = out.as_os_str().to_owned();
         name.push(format!(".{}.sort", std::process::id()));
         let folder = PathBuf::from(name);
-        fs::create_dir_all(&folder).at("create", &folder)?;
+        fs::create_dir(&folder).at("create", &folder)?;
         Ok(Self(folder))
     }
 

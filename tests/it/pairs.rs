@@ -280,12 +280,12 @@ fn the_bytes_do_not_depend_on_threads_memory_seed_or_way() {
         vec!["--threads", "2", "--memory", "13MiB", "--seed", "7"],
         vec!["--exact"],
     ] {
-        let common = ["a.npy", "--similarity", "0.999", "--out", "o.jsonl", "--overwrite"];
+        let common = ["a.npy", "--similarity", "0.99", "--out", "o.jsonl", "--overwrite"];
         let run = pairs(dir.path(), &[common.to_vec(), args.clone()].concat());
         assert_eq!(run.code, 0, "{}", run.stderr);
         assert_eq!(run.stdout.contains("cells, codes"), args[0] != "--exact", "{}", run.stdout);
         let bytes = fs::read(dir.path().join("o.jsonl")).unwrap();
-        assert!(bytes.len() > 100_000);
+        assert!(bytes.len() > 20_000);
         assert!(*first.get_or_insert_with(|| bytes.clone()) == bytes, "{args:?}");
     }
 }
