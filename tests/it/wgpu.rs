@@ -219,7 +219,7 @@ fn a_lost_device_is_an_error_wherever_it_is_lost() {
     let inputs = inputs(70);
     let want = ask(&wgpu, &inputs).unwrap();
     let (mut n_lost, mut n_answered) = (0, 0);
-    for round in 0..24 {
+    for round in 0..64 {
         let at = if round < 2 { round } else { stream(9, round) % 130 };
         let wgpu = open(Options::default()).expect("it was opened before");
         wgpu.destroy_for_tests(at);
@@ -238,7 +238,7 @@ fn a_lost_device_is_an_error_wherever_it_is_lost() {
         }
     }
     println!("lost in {n_lost} rounds, {n_answered} were done before");
-    assert!(n_lost > 5, "{n_lost} losses");
+    assert!(n_lost > 40, "{n_lost} losses");
 }
 
 #[test]

@@ -313,18 +313,23 @@ impl Call<'_> {
             pollster::block_on(memory.pop()),
             pollster::block_on(validation.pop()),
         ];
-        // A lost device is the reason of whatever else was said.
-        self.alive()?;
         match found.into_iter().flatten().next() {
-            None => Ok(done),
+            None => self.alive().map(|()| done),
             Some(wgpu::Error::OutOfMemory { .. }) => {
-                Err(self.error("device_oom", format!("{step}: {n_bytes} bytes asked")))
+                Err(self.failed("device_oom", format!("{step}: {n_bytes} bytes asked")))
             }
             Some(error) => {
-                let what = format!("{step}, {n_bytes} bytes: {error}");
-                Err(self.error("device_failed", what))
+                Err(self.failed("device_failed", format!("{step}, {n_bytes} bytes: {error}")))
             }
         }
+    }
+
+    /// The error of a step that failed: a lost device is the reason of whatever else was said.
+    fn failed(&self, code: &'static str, what: impl fmt::Display) -> Error {
+        // A destroyed device refuses at once, but says that it is lost only when its queue is empty.
+        let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) };
+        let _ = self.gpu.device.poll(wait);
+        self.alive().err().unwrap_or_else(|| self.error(code, what))
     }
 
     fn create(
@@ -450,17 +455,20 @@ impl Call<'_> {
         let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(PATIENCE) };
         let waited = self.gpu.device.poll(wait);
         self.alive()?;
+        if let Err(wgpu::PollError::Timeout) = waited {
+            return Err(self.error("device_failed", format!("no answer in {PATIENCE:?}")));
+        }
         if let Err(error) = waited {
-            return Err(self.error("device_failed", format!("wait: {error}")));
+            return Err(self.failed("device_failed", format!("wait: {error}")));
         }
         match receiver.try_recv() {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(self.error("device_failed", format!("map: {error}"))),
-            Err(_) => return Err(self.error("device_failed", "results were not mapped")),
+            Ok(Err(error)) => return Err(self.failed("device_failed", format!("map: {error}"))),
+            Err(_) => return Err(self.failed("device_failed", "results were not mapped")),
         }
         let view = buffer
             .get_mapped_range(0..n_bytes)
-            .map_err(|error| self.error("device_failed", format!("read: {error}")))?;
+            .map_err(|error| self.failed("device_failed", format!("read: {error}")))?;
         Ok(bytemuck::pod_collect_to_vec(&view[..]))
     }
 }

@@ -300,7 +300,9 @@ mod tests {
         });
         naga::valid::Validator::new(
             naga::valid::ValidationFlags::all(),
-            naga::valid::Capabilities::SUBGROUP,
+            // The second is `unpack2x16float`, which Vulkan has without any extension.
+            naga::valid::Capabilities::SUBGROUP
+                | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
         )
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
