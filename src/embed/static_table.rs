@@ -11,13 +11,54 @@ use crate::error::{Error, ErrorKind, Result};
 const MAGIC: &[u8] = b"nkstatic";
 const HEAD_BYTES: usize = 24;
 
+/// Share of a text's letters that must stand in words which the vocabulary holds whole. It is English: of what it cuts
+/// into pieces, the mean says how the pieces look, not what they mean. On the real sample, median shares are 0.68
+/// for English prose and code, 0.20 to 0.24 for German, Russian and Chinese, 0.4 for French and Spanish.
+const LEAST_WHOLE: f32 = 0.4;
+
 /// Token vectors, 8 bits an element and one factor a token, weighted for the mean.
 pub struct StaticTable {
     tokens: WordPiece,
     dim: usize,
     factors: Vec<f32>,
     codes: &'static [i8],
+    /// Letters of each token, and whether it goes on with a word.
+    spelling: Vec<(u8, bool)>,
     hash: u64,
+}
+
+/// Letters of a text by whether their words are whole.
+#[derive(Default)]
+struct Letters {
+    all: u32,
+    whole: u32,
+    /// Those of the last token, if it begins a word that may yet go on.
+    open: u32,
+}
+
+impl Letters {
+    fn add(&mut self, (n, goes_on): (u8, bool)) {
+        let n = u32::from(n);
+        self.whole += if goes_on { 0 } else { self.open };
+        // A single letter is what a word falls into that the vocabulary lacks.
+        self.open = if goes_on || n < 2 { 0 } else { n };
+        self.all += n;
+    }
+
+    fn are_known(&self) -> bool {
+        (self.whole + self.open) as f32 >= LEAST_WHOLE * self.all as f32
+    }
+}
+
+fn spelling(token: &str) -> (u8, bool) {
+    let (piece, goes_on) = match token.strip_prefix("##") {
+        Some(piece) if !piece.is_empty() => (piece, true),
+        _ => (token, false),
+    };
+    // Marks such as [UNK] stand for a word of unknown length.
+    let is_mark = token.len() > 2 && token.starts_with('[');
+    let n_letters = piece.chars().filter(|c| c.is_alphabetic()).count().min(255) as u8;
+    (n_letters, goes_on || is_mark)
 }
 
 impl StaticTable {
@@ -66,6 +107,7 @@ impl StaticTable {
                 .step_by(4)
                 .map(|at| f32::from_bits(word(at)))
                 .collect(),
+            spelling: words.split('\n').map(spelling).collect(),
             codes: bytemuck::cast_slice(&body[factors_end..codes_end]),
             hash: xxh3_64(body),
         })
@@ -78,9 +120,12 @@ impl StaticTable {
         ids
     }
 
+    /// The row of a text; zeros if too little of it is known to say what it means.
     fn row(&self, text: &str, row: &mut [f32]) {
+        let mut letters = Letters::default();
         self.tokens.encode(text, &mut |id| {
             let at = id as usize;
+            letters.add(self.spelling.get(at).copied().unwrap_or((0, true)));
             // Unknown tokens, of which nothing is known, have factor 0.
             let Some(&factor) = self.factors.get(at).filter(|&&factor| factor != 0.0) else {
                 return;
@@ -88,7 +133,11 @@ impl StaticTable {
             let codes = &self.codes[at * self.dim..(at + 1) * self.dim];
             row.iter_mut().zip(codes).for_each(|(x, &code)| *x += factor * f32::from(code));
         });
-        normalise(row);
+        if letters.are_known() {
+            normalise(row);
+        } else {
+            row.fill(0.0);
+        }
     }
 }
 
@@ -98,12 +147,36 @@ impl Embedder for StaticTable {
     }
 
     fn identity(&self) -> String {
-        format!("static/all-MiniLM-L6-v2/{} {:016x}", self.dim, self.hash)
+        format!(
+            "static/all-MiniLM-L6-v2/{} {:016x}, known words {LEAST_WHOLE}",
+            self.dim, self.hash
+        )
     }
 
     fn embed(&self, texts: &[&str]) -> Result<Rows> {
         let mut values = vec![0.0; texts.len() * self.dim];
         values.chunks_exact_mut(self.dim).zip(texts).for_each(|(row, text)| self.row(text, row));
         Rows::new(Values::F32(values), self.dim)
+    }
+}
+
+#[cfg(all(test, feature = "static-model"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_in_a_language_that_the_table_does_not_know_has_no_vector() {
+        let table = StaticTable::shipped().unwrap();
+        let texts = [
+            "the development files of a library that draws charts",
+            "fn main() { let total = items.iter().map(|item| item.price).sum(); }",
+            "12345 67.8",
+            "dieses Paket enthält die Entwicklungsdateien der Bibliothek",
+            "этот пакет содержит файлы для разработки",
+            "このパッケージには開発用のファイルが含まれています",
+        ];
+        let rows = table.embed(&texts).unwrap();
+        let norms: Vec<f64> = rows.norms().iter().map(|norm| norm.round()).collect();
+        assert_eq!(norms, [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
     }
 }
