@@ -19,7 +19,7 @@ macro_rules! table {
             use crate::distance::simd::rows::{self, F16, F32, I8, RowStep, U8};
             use crate::distance::simd::tile::{self, Step};
             use crate::distance::simd::widen::{self, Bytes};
-            use crate::distance::simd::Kernels;
+            use crate::distance::simd::{Kernels, peak};
 
             $(#[target_feature(enable = $features)])?
             unsafe fn tile<S: Step, const MR: usize, const NV: usize>(
@@ -63,6 +63,11 @@ macro_rules! table {
                 widen::bytes(from, to);
             }
 
+            $(#[target_feature(enable = $features)])?
+            unsafe fn burn(rounds: u64, factor: f32) -> f32 {
+                peak::run::<$lanes>(rounds, factor)
+            }
+
             const N: usize = <$lanes as Lanes>::N;
 
             pub(in crate::distance::simd) static KERNELS: Kernels = Kernels {
@@ -101,6 +106,7 @@ macro_rules! table {
                     rows::<rows::L1Bytes<$lanes, I8>>,
                 ],
                 finish: [finish::<N>, finish::<{ 2 * N }>],
+                burn,
                 widen_f16,
                 widen_u8: widen_bytes::<u8>,
                 widen_i8: widen_bytes::<i8>,
@@ -126,6 +132,7 @@ mod avx512;
 mod baseline;
 mod finish;
 mod lanes;
+mod peak;
 pub mod popcount;
 mod rows;
 mod tile;
@@ -181,6 +188,7 @@ pub struct Kernels {
     rows_u8: [RowsFn<i16, u8, i32>; 3],
     rows_i8: [RowsFn<i16, i8, i32>; 3],
     finish: [FinishFn; 2],
+    burn: unsafe fn(u64, f32) -> f32,
     widen_f16: unsafe fn(&[f16], &mut [f32]),
     widen_u8: unsafe fn(&[u8], &mut [i16]),
     widen_i8: unsafe fn(&[i8], &mut [i16]),
@@ -378,6 +386,15 @@ impl Kernels {
         let run = self.finish[self.vectors(width) - 1];
         // SAFETY: `at` asked the processor; the loop itself is safe code.
         unsafe { run(ending, sums, rows, queries, any) }
+    }
+
+    /// Runs `rounds` of multiplications and additions in registers alone, and returns how many floating-point operations
+    /// that were: with the time it took, the roof over every other loop.
+    pub fn burn(&self, rounds: u64) -> u64 {
+        // SAFETY: `at` asked the processor; no memory is touched.
+        let sum = unsafe { (self.burn)(rounds, std::hint::black_box(1.0e-3)) };
+        std::hint::black_box(sum);
+        rounds * peak::n_operations(self.lanes)
     }
 
     /// Widens 16-bit floats, which must be finite.
