@@ -20,6 +20,7 @@ template <Metric M, class T> __device__ __forceinline__ void assign(const Assign
     DYNAMIC_SHARED(stages);
     const uint32_t row0 = blockIdx.x * TILE_SIDE, last = args.n_rows - 1;
     Key nearest[4] = {NO_KEY, NO_KEY, NO_KEY, NO_KEY};
+#pragma unroll 1
     for (uint32_t c0 = 0; c0 < args.n_centroids; c0 += TILE_SIDE) {
         Block block;
         block.compute(stages, Side{args.rows, args.first + row0, args.first + last, args.stride},

@@ -17,7 +17,7 @@
 
 // A kernel as the driver finds it: a C name, one struct of arguments, a fixed number of threads.
 #define KERNEL(name, threads, Args, function)                                        \
-    extern "C" __global__ void __launch_bounds__(threads) name(const Args args) {    \
+    extern "C" __global__ void __launch_bounds__(threads, 1) name(const Args args) {    \
         function(args);                                                              \
     }                                                                                \
     REGISTER_KERNEL(name, threads)

@@ -4,7 +4,8 @@
 // numbers, optional bits of allowed rows. Out: keys [n_queries, k], ascending, and their count [n_queries].
 // Launch: grid (groups of queries, workers); a worker walks chunks worker, worker + workers, ... in tiles of 128 rows, 64
 // bytes of each row at a time through a ring of cp.async stages; tiles without an allowed row are not read. The last worker
-// of a group merges. Dynamic shared memory: stages, then `group` rings of `capacity` keys.
+// of a group merges. Dynamic shared memory: stages, the sums of a tile [queries, 128],
+// then `group` rings of `capacity` keys.
 // _q1, _q8: one row per thread, DP4A or FFMA, bound by memory (int8: up to about 18 queries); _mma: int8 tensor cores, 32
 // queries, bound by arithmetic beyond. Bits are read from the cache: 10 M rows are 1.25 MB.
 #include "mma.cuh"
@@ -34,6 +35,7 @@ namespace {
 const int TILE = 128;
 const int THREADS = 128;
 const int STAGES = 4;
+const int TENSOR_STAGES = 3;
 
 // One row per thread, `N` queries.
 template <Metric M, class T, int N> struct Rows {
@@ -41,6 +43,7 @@ template <Metric M, class T, int N> struct Rows {
     typedef T Element;
     static const Metric METRIC = M;
     static const int QUERIES = N;
+    static const int N_STAGES = STAGES;
     static const int QUERY_BYTES = Facing<T, Query>::BYTES;
     typename Sum<T>::Type sum[N];
 
@@ -50,7 +53,7 @@ template <Metric M, class T, int N> struct Rows {
     }
     __device__ __forceinline__ void segment(const unsigned char* rows, const unsigned char* queries) {
         const unsigned char* row = rows + threadIdx.x * (SEGMENT + PAD);
-#pragma unroll
+#pragma unroll(N == 1 ? 4 : 1)
         for (int p = 0; p < SEGMENT / 16; ++p) {
             const Piece<T> mine = Load<T, T>::from(row + p * 16);
 #pragma unroll
@@ -60,10 +63,10 @@ template <Metric M, class T, int N> struct Rows {
             }
         }
     }
-    // Calls `emit(row of the tile, query, sum, lanes with the same query)` for every sum, whole warps at once.
-    template <class Emit> __device__ __forceinline__ void each(const Emit& emit) {
+    // Lays down the sums of a tile [queries, rows].
+    __device__ __forceinline__ void store(typename Sum<T>::Type* tile) const {
 #pragma unroll
-        for (int q = 0; q < N; ++q) emit(threadIdx.x, q, sum[q], ALL_LANES);
+        for (int q = 0; q < N; ++q) tile[q * TILE + threadIdx.x] = sum[q];
     }
 };
 
@@ -72,6 +75,7 @@ template <Metric M, class T> struct Tensor {
     typedef T Element;
     static const Metric METRIC = M;
     static const int QUERIES = 32;
+    static const int N_STAGES = TENSOR_STAGES;
     static const int QUERY_BYTES = SEGMENT;
     Fragments<T, 2, 4> sums;
 
@@ -79,14 +83,15 @@ template <Metric M, class T> struct Tensor {
     __device__ __forceinline__ void segment(const unsigned char* rows, const unsigned char* queries) {
         sums.segment(rows + threadIdx.x / 32 * 32 * (SEGMENT + PAD), queries);
     }
-    template <class Emit> __device__ __forceinline__ void each(const Emit& emit) {
+    __device__ __forceinline__ void store(int32_t* tile) const {
+        const uint32_t first = threadIdx.x / 32 * 32;
 #pragma unroll
         for (int m = 0; m < 2; ++m)
 #pragma unroll
             for (int n = 0; n < 4; ++n)
 #pragma unroll
                 for (int i = 0; i < 4; ++i)
-                    emit(threadIdx.x / 32 * 32 + sums.row(m, i), sums.column(n, i), sums.sum[m][n][i], sums.peers());
+                    tile[sums.column(n, i) * TILE + first + sums.row(m, i)] = sums.sum[m][n][i];
     }
 };
 
@@ -114,6 +119,7 @@ struct Walk {
         if (!args.allow) return true;
         const uint32_t past = row + least(TILE, end - row);
         uint32_t any = 0;
+#pragma unroll 1
         for (uint32_t word = row / 32; word * 32 < past; ++word) any |= args.allow[word];
         return any != 0;
     }
@@ -139,6 +145,8 @@ template <class Sums> struct Scan {
     typedef typename Sums::Element T;
     static const int ROW_BYTES = TILE * (SEGMENT + PAD);
     static const int STAGE_BYTES = ROW_BYTES + Sums::QUERIES * (Sums::QUERY_BYTES + PAD);
+    static const int N_STAGES = Sums::N_STAGES;
+    static const int SUM_BYTES = Sums::QUERIES * TILE * 4;
 
     const FlatScanArgs& args;
     unsigned char* stages;
@@ -148,13 +156,13 @@ template <class Sums> struct Scan {
     uint32_t first, n;  // queries of this group
 
     __device__ __forceinline__ Ring ring(uint32_t q) const {
-        Key* keys = reinterpret_cast<Key*>(stages + STAGES * STAGE_BYTES) + size_t(q) * args.capacity;
+        Key* keys = reinterpret_cast<Key*>(stages + N_STAGES * STAGE_BYTES + SUM_BYTES) + size_t(q) * args.capacity;
         return Ring{keys, counts + q, bounds + q, args.bounds + first + q};
     }
 
     __device__ __forceinline__ void fetch(Walk& walk, uint32_t step) const {
         if (walk.is_live(args)) {
-            unsigned char* stage = stages + step % STAGES * STAGE_BYTES;
+            unsigned char* stage = stages + step % N_STAGES * STAGE_BYTES;
             copy_segment<TILE, SEGMENT, THREADS>(stage, args.rows, walk.row, walk.end - 1, args.stride, walk.segment);
             copy_segment<Sums::QUERIES, Sums::QUERY_BYTES, THREADS>(stage + ROW_BYTES, args.queries, first,
                                                                     first + n - 1, args.query_stride, walk.segment);
@@ -166,25 +174,27 @@ template <class Sums> struct Scan {
     // Makes room for one more tile in every ring. All threads call; begins and ends with a barrier.
     __device__ void make_room() const {
         __syncthreads();
+#pragma unroll 1
         for (uint32_t q = 0; q < n; ++q)
             if (counts[q] + TILE > args.capacity) ring(q).template compact<THREADS>(args.k);
         if (threadIdx.x < n) ring(threadIdx.x).refresh();
         __syncthreads();
     }
 
-    __device__ void take_tile(Sums& sums, const Walk& walk) const {
-        sums.each([&](uint32_t r, uint32_t q, typename Sum<T>::Type sum, uint32_t peers) {
-            const uint32_t slot = walk.row + r;
-            const bool is_row = q < n && r < walk.end - walk.row;
-            const bool is_allowed = is_row && (!args.allow || args.allow[slot / 32] >> slot % 32 & 1);
-            Key key = NO_KEY;
-            if (is_allowed) {
-                const uint32_t own = factor<Sums::METRIC, T>(args.row_factors, slot);
-                key = key_of(distance<Sums::METRIC>(sum, own, factors[q]), slot);
-            }
-            const uint32_t held = q < n ? q : 0;
-            ring(held).append(key, is_allowed && key <= bounds[held], peers);
-        });
+    __device__ void take_tile(const Sums& sums, const Walk& walk) const {
+        typename Sum<T>::Type* tile = reinterpret_cast<typename Sum<T>::Type*>(stages + N_STAGES * STAGE_BYTES);
+        sums.store(tile);
+        __syncthreads();
+        const uint32_t slot = walk.row + threadIdx.x;
+        const bool is_row = threadIdx.x < walk.end - walk.row;
+        const bool is_allowed = is_row && (!args.allow || args.allow[slot / 32] >> slot % 32 & 1);
+        const uint32_t own = is_allowed ? factor<Sums::METRIC, T>(args.row_factors, slot) : 0u;
+#pragma unroll 1
+        for (uint32_t q = 0; q < n; ++q) {
+            const float d = distance<Sums::METRIC>(tile[q * TILE + threadIdx.x], own, factors[q]);
+            const Key key = key_of(d, slot);
+            ring(q).append(key, is_allowed && key <= bounds[q]);
+        }
         make_room();
     }
 
@@ -192,15 +202,20 @@ template <class Sums> struct Scan {
         Walk ahead, walk;
         ahead.begin(args);
         walk.begin(args);
-        for (uint32_t step = 0; step < STAGES - 1; ++step) fetch(ahead, step);
         Sums sums;
         sums.zero();
+        // Stage `step` is copied while stage `step - N_STAGES + 1` is looked at.
+#pragma unroll 1
         for (uint32_t step = 0; walk.is_live(args); ++step) {
-            __pipeline_wait_prior(STAGES - 2);
-            __syncthreads();
-            fetch(ahead, step + STAGES - 1);
+            const bool is_full = step >= N_STAGES - 1;
+            if (is_full) {
+                __pipeline_wait_prior(N_STAGES - 2);
+                __syncthreads();
+            }
+            fetch(ahead, step);
+            if (!is_full) continue;
             if (walk.segment == 0) sums.zero();
-            const unsigned char* stage = stages + step % STAGES * STAGE_BYTES;
+            const unsigned char* stage = stages + (step + 1) % N_STAGES * STAGE_BYTES;
             sums.segment(stage, stage + ROW_BYTES);
             if ((walk.segment + 1) * SEGMENT == args.stride) take_tile(sums, walk);
             walk.advance(args);
@@ -210,36 +225,41 @@ template <class Sums> struct Scan {
     }
 
     __device__ void write_partial() const {
+#pragma unroll 1
         for (uint32_t q = 0; q < n; ++q) {
             ring(q).template compact<THREADS>(args.k);
             const size_t at = size_t(first + q) * gridDim.y + blockIdx.y;
+#pragma unroll 1
             for (uint32_t i = threadIdx.x; i < counts[q]; i += THREADS) args.partial[at * args.k + i] = ring(q).keys[i];
             if (threadIdx.x == 0) args.partial_counts[at] = counts[q];
         }
     }
 
-    // Takes all partial lists of query q into its ring.
+    // Takes all partial lists of query q into its ring; one turn more than there are keys sorts it.
     __device__ void merge(uint32_t q) const {
         const size_t lists = size_t(first + q) * gridDim.y, total = size_t(gridDim.y) * args.k;
-        for (size_t from = 0; from < total; from += THREADS) {
+#pragma unroll 1
+        for (size_t from = 0; from < total + THREADS; from += THREADS) {
             const size_t i = from + threadIdx.x;
             Key key = NO_KEY;
             if (i < total && i % args.k < __ldcg(args.partial_counts + lists + i / args.k))
                 key = __ldcg(args.partial + lists * args.k + i);
-            ring(q).append(key, key != NO_KEY && key <= bounds[q], ALL_LANES);
+            ring(q).append(key, key != NO_KEY && key <= bounds[q]);
             __syncthreads();
-            if (counts[q] + TILE > args.capacity) ring(q).template compact<THREADS>(args.k);
+            const bool is_last = from >= total;
+            if (is_last || counts[q] + TILE > args.capacity) ring(q).template compact<THREADS>(args.k);
             __syncthreads();
         }
-        ring(q).template compact<THREADS>(args.k);
     }
 
     __device__ void write_out() const {
+#pragma unroll 1
         for (uint32_t q = 0; q < n; ++q) {
             if (threadIdx.x == 0) counts[q] = 0;
             __syncthreads();
             merge(q);
             const size_t at = size_t(first + q) * args.k;
+#pragma unroll 1
             for (uint32_t i = threadIdx.x; i < counts[q]; i += THREADS) args.out[at + i] = ring(q).keys[i];
             if (threadIdx.x == 0) args.out_counts[first + q] = counts[q];
         }

@@ -62,8 +62,6 @@ template <class T, int MT, int NT> struct Fragments {
     // Row and column of sum i of tile (m, n), from the warp's first on.
     static __device__ __forceinline__ uint32_t row(int m, int i) { return m * 16 + lane_id() / 4 + i / 2 * 8; }
     static __device__ __forceinline__ uint32_t column(int n, int i) { return n * 8 + lane_id() % 4 * 2 + i % 2; }
-    // The lanes whose sums of one index stand in the same column as this lane's.
-    static __device__ __forceinline__ uint32_t peers() { return 0x11111111u << (lane_id() % 4); }
 };
 
 }  // namespace nearkin

@@ -139,7 +139,7 @@ struct Scan {
         base = __shfl_sync(ALL_LANES, base, 0) + __popc(set & ((1u << lane) - 1));
         if (keep && base < args.capacity) args.out[base] = one;
         const Key key = key_of(one.upper, one.slot);
-        uppers.append(key, keep && key <= *uppers.bound, ALL_LANES);
+        uppers.append(key, keep && key <= *uppers.bound);
         __syncthreads();
         if (threadIdx.x == 0) *n_pending = from;
         if (*uppers.count + THREADS > args.ring_capacity) uppers.compact<THREADS>(k);

@@ -33,7 +33,9 @@ template <Metric M, class T, class Other> struct Tile {
         for (int i = 0; i < 4; ++i)
 #pragma unroll
             for (int j = 0; j < 4; ++j) sum[i][j] = 0;
+#pragma unroll 1
         for (uint32_t s = 0; s < TILE_STAGES - 1; ++s) fetch(stages, left, right, s, n);
+#pragma unroll 1
         for (uint32_t s = 0; s < n; ++s) {
             __pipeline_wait_prior(TILE_STAGES - 2);
             __syncthreads();
@@ -56,7 +58,7 @@ template <Metric M, class T, class Other> struct Tile {
     }
 
     __device__ __forceinline__ void segment(const unsigned char* stage) {
-#pragma unroll
+#pragma unroll 1
         for (int p = 0; p < SEGMENT / 16; ++p) {
             Piece<T> left[4];
 #pragma unroll

@@ -11,8 +11,11 @@ namespace nearkin {
 
 // Sorts `n` keys of shared memory, n a power of two, with all threads of the block. Ends with a barrier.
 template <int THREADS> __device__ void bitonic_sort(Key* keys, uint32_t n) {
+#pragma unroll 1
     for (uint32_t size = 2; size <= n; size *= 2)
+#pragma unroll 1
         for (uint32_t step = size / 2; step > 0; step /= 2) {
+#pragma unroll 1
             for (uint32_t i = threadIdx.x; i < n / 2; i += THREADS) {
                 const uint32_t low = 2 * i - (i & (step - 1));
                 const Key a = keys[low], b = keys[low + step];
@@ -32,13 +35,13 @@ struct Ring {
     Key* bound;
     Key* shared_bound;
 
-    // Takes the keys of all lanes whose `keep` is set. `peers` are the lanes that call with the same ring. All lanes of
-    // the warp call. The caller leaves room.
-    __device__ __forceinline__ void append(Key key, bool keep, uint32_t peers) const {
-        const uint32_t set = __ballot_sync(ALL_LANES, keep) & peers;
-        const uint32_t lane = lane_id(), leader = set ? __ffs(set) - 1 : lane;
+    // Takes the keys of all lanes whose `keep` is set. All lanes of the warp call. The caller leaves room.
+    __device__ __forceinline__ void append(Key key, bool keep) const {
+        const uint32_t set = __ballot_sync(ALL_LANES, keep), lane = lane_id();
+        if (!set) return;
+        const uint32_t leader = __ffs(set) - 1;
         uint32_t base = 0;
-        if (set && lane == leader) base = atomicAdd(count, uint32_t(__popc(set)));
+        if (lane == leader) base = atomicAdd(count, uint32_t(__popc(set)));
         base = __shfl_sync(ALL_LANES, base, leader);
         if (keep) keys[base + __popc(set & ((1u << lane) - 1))] = key;
     }
@@ -46,6 +49,7 @@ struct Ring {
     // Sorts, keeps k, lowers the bounds. All threads of the block call, after a barrier. Ends with a barrier.
     template <int THREADS> __device__ void compact(uint32_t k) const {
         const uint32_t n = *count, size = n < 2 ? 2 : 1u << (32 - __clz(n - 1));
+#pragma unroll 1
         for (uint32_t i = n + threadIdx.x; i < size; i += THREADS) keys[i] = NO_KEY;
         __syncthreads();
         bitonic_sort<THREADS>(keys, size);

@@ -7,6 +7,8 @@
 pub mod budget;
 pub mod codes;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod plain;
 pub mod resident;
 

@@ -242,12 +242,11 @@ pub fn look(codes: &RabitqCodes, slot: u32, query: &RabitqQuery) -> Survivor {
     }
     let fine = estimate(codes.fine[row], query.add, &query.fine, dot, ones, centre(4));
     let fine_err = codes.fine[row].err * query.fine_err;
-    Survivor {
-        slot,
-        estimate: fine,
-        lower: (coarse - coarse_err).max(fine - fine_err),
-        upper: (coarse + coarse_err).min(fine + fine_err),
-    }
+    let lower = (coarse - coarse_err).max(fine - fine_err);
+    // Both intervals hold the distance but for a small chance; where they miss one another, no row that the one-bit code
+    // rules out may count towards the k-th upper bound, or it could not be ruled out.
+    let upper = (coarse + coarse_err).min(fine + fine_err).max(lower);
+    Survivor { slot, estimate: fine, lower, upper }
 }
 
 fn survivors(scan: &RabitqScan<'_>, codes: &RabitqCodes, allow: Allow<'_>) -> Vec<Survivor> {

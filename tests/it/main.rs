@@ -6,6 +6,8 @@
 mod bad_input;
 mod conformance;
 mod corpus;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod options;
 mod page;
 mod promises;

@@ -96,7 +96,7 @@ template <class Value> Value unpack(const Payload& payload) {
 #define __host__
 #define __global__
 #define __forceinline__ inline __attribute__((always_inline))
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static thread_local
 #define threadIdx (::emulator::current->thread)

@@ -24,7 +24,8 @@ fn run(
     let device = Emulator::new(schedule, 2, 1 << 20);
     let n = N_BLOCKS * 128 * per_thread;
     let bytes: Vec<u8> = (0..n).flat_map(|i| (i * 7 + 1).to_ne_bytes()).collect();
-    let (input, output) = (device.allocate(bytes.len()).unwrap(), device.allocate(bytes.len()).unwrap());
+    let (input, output) =
+        (device.allocate(bytes.len()).unwrap(), device.allocate(bytes.len()).unwrap());
     device.copy_in(input, &bytes);
     device.fill(output, 0, bytes.len());
     let mut args = Vec::new();
@@ -67,7 +68,8 @@ fn a_missing_wait_for_a_copy_gives_wrong_answers_under_every_schedule() {
 fn a_divergent_barrier_is_reported_and_the_device_goes_on() {
     for schedule in SCHEDULES {
         let said = run(schedule, "fault_divergent", false, 1).unwrap_err();
-        let expected = "of 128 threads 64 wait at a block barrier, 0 at a warp barrier, 64 have ended";
+        let expected =
+            "of 128 threads 64 wait at a block barrier, 0 at a warp barrier, 64 have ended";
         assert!(said.starts_with("fault_divergent: block ") && said.contains(expected), "{said}");
         assert_eq!(run(schedule, "fault_divergent", true, 1).unwrap(), vec![1; 640]);
     }
