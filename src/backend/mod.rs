@@ -8,6 +8,8 @@ pub mod budget;
 pub mod codes;
 pub mod cpu;
 pub mod crossover;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod fallback;
 pub mod open;
 pub mod plain;

@@ -143,13 +143,13 @@ fn unavailable(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Device, "device_unavailable", message)
 }
 
-#[cfg(any())] // CUDA-LATER
+#[cfg(feature = "cuda")]
 fn cuda(budget_bytes: Option<u64>) -> Result<Box<dyn Backend>> {
     let card = crate::backend::cuda::Cuda::open(0, budget_bytes)?;
     Ok(Box::new(card))
 }
 
-#[cfg(not(any()))] // CUDA-LATER
+#[cfg(not(feature = "cuda"))]
 fn cuda(_: Option<u64>) -> Result<Box<dyn Backend>> {
     Err(unavailable("cuda: this build lacks the feature `cuda`"))
 }

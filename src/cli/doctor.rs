@@ -80,7 +80,7 @@ fn cards() -> Vec<Value> {
     [cuda_cards(), wgpu_cards()].concat()
 }
 
-#[cfg(any())] // CUDA-LATER
+#[cfg(feature = "cuda")]
 fn cuda_cards() -> Vec<Value> {
     use crate::backend::Backend;
     match crate::backend::cuda::Cuda::open(0, None) {
@@ -94,7 +94,7 @@ fn cuda_cards() -> Vec<Value> {
     }
 }
 
-#[cfg(not(any()))] // CUDA-LATER
+#[cfg(not(feature = "cuda"))]
 fn cuda_cards() -> Vec<Value> {
     let error = "device_unavailable: this build lacks the feature `cuda`";
     vec![json!({ "kind": "cuda", "error": error })]

@@ -7,6 +7,8 @@ mod bad_input;
 mod conformance;
 mod corpus;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod doctor;
 mod embed;
 mod fallback;
