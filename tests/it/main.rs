@@ -10,6 +10,7 @@ mod cpu;
 mod options;
 mod page;
 mod promises;
+mod quant;
 mod support;
 mod texts;
 mod tidy;
