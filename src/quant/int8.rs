@@ -141,13 +141,14 @@ pub fn lower_bound(metric: Metric, estimate: f32, row: Rounding, query: Rounding
             f64::from(estimate) - slack - norm(row) - norm(query)
         }
         Metric::L2 => {
-            // |x - y|² = |x̂ - ŷ|² + 2 ⟨x̂ - ŷ, e_x - e_y⟩ + |e_x - e_y|², and the last is not below 0.
+            // With d = x̂ - ŷ and e = e_x - e_y: |x - y|² = |d|² + 2 ⟨d, e⟩ + |e|². As d is x - y - e, the middle
+            // term is -2 |e|² on average, so the estimate is too high by |e|².
             let steps = f64::from(query.scale).powi(2);
             let apart = (f64::from(estimate) * steps).sqrt();
             let (a, b) = (f64::from(row.residual), f64::from(query.residual));
             let certain = (apart - a - b).max(0.0).powi(2);
             let deviation = (2.0 * steps * STEP_VARIANCE).sqrt();
-            let likely = apart * (apart - 2.0 * f64::from(e0) * deviation);
+            let likely = apart * (apart - 2.0 * f64::from(e0) * deviation) - a * a - b * b;
             if row.is_cut || query.is_cut { certain } else { likely.max(certain) }
         }
         _ => f64::from(estimate) * f64::from(query.scale) * f64::from(row.scale) - slack,

@@ -16,6 +16,7 @@ mod options;
 mod page;
 mod pairs;
 mod promises;
+mod quant;
 mod semantic;
 mod support;
 mod texts;
