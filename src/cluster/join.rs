@@ -301,7 +301,7 @@ impl<'j> Join<'j> {
         }
         self.flush(&mut batch, points, &cells)?;
         let n_cells = cells.len() as u64;
-        self.report.n_tiles = n_cells + met.count() as u64;
+        self.report.n_tiles = n_cells + met.count();
         self.report.n_tiles_skipped = n_cells * (n_cells + 1) / 2 - self.report.n_tiles;
         Ok(())
     }
