@@ -241,7 +241,10 @@ impl Kernels {
 
     fn vectors(&self, width: usize) -> usize {
         let vectors = width / self.lanes;
-        assert!(width % self.lanes == 0 && (1..=2).contains(&vectors), "a width of a panel");
+        assert!(
+            width.is_multiple_of(self.lanes) && (1..=2).contains(&vectors),
+            "a width of a panel"
+        );
         vectors
     }
 

@@ -196,9 +196,7 @@ pub(super) unsafe fn run<S: RowStep>(
         }
         let sums = four::<S>(query, &query_tail, rows, next);
         let n = R.min(starts.len() - at);
-        for m in 0..n {
-            out[at + m] = sums[m];
-        }
+        out[at..at + n].copy_from_slice(&sums[..n]);
     }
 }
 
