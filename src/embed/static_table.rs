@@ -58,6 +58,8 @@ fn spelling(token: &str) -> (u8, bool) {
     // Marks such as [UNK] stand for a word of unknown length.
     let is_mark = token.len() > 2 && token.starts_with('[');
     let n_letters = piece.chars().filter(|c| c.is_alphabetic()).count().min(255) as u8;
+    // `x` alone is a name in any language.
+    let n_letters = if !goes_on && piece.is_ascii() && n_letters == 1 { 0 } else { n_letters };
     (n_letters, goes_on || is_mark)
 }
 

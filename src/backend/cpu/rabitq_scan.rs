@@ -403,11 +403,8 @@ impl Job<'_> {
         let sum = (nibble_dot(self.level, codes, &prepared.fine) + 128 * ones as i32) as u32;
         let fine = estimate(factors, query.add, &query.fine, sum, ones, centre(4));
         let fine_err = factors.err * query.fine_err;
-        Survivor {
-            slot: row as u32,
-            estimate: fine,
-            lower: (coarse - coarse_err).max(fine - fine_err),
-            upper: (coarse + coarse_err).min(fine + fine_err),
-        }
+        let lower = (coarse - coarse_err).max(fine - fine_err);
+        let upper = (coarse + coarse_err).min(fine + fine_err).max(lower);
+        Survivor { slot: row as u32, estimate: fine, lower, upper }
     }
 }
