@@ -167,8 +167,13 @@ fn search_by_bounds_is_the_scan_of_all_rows() {
     let mut bits = Bits::new(n as u32);
     (0..n as u32).filter(|&slot| stream(3, u64::from(slot)) % 5 == 0).for_each(|s| bits.insert(s));
     let ranges = [5..70, 1000..1001, 2040..4100, 5990..6000];
-    let one = [7..9];
-    let allows = [Allow::All, Allow::Bits(&bits), Allow::Ranges(&ranges), Allow::Ranges(&one)];
+    let one = 7..9;
+    let allows = [
+        Allow::All,
+        Allow::Bits(&bits),
+        Allow::Ranges(&ranges),
+        Allow::Ranges(std::slice::from_ref(&one)),
+    ];
     let f32s = rows(n, dim, 1);
     let f16s = (0..n * dim).map(|i| f16::from_f32(f32s.values().get(i))).collect();
     let f16s = Rows::new(Values::F16(f16s), dim).unwrap();

@@ -232,8 +232,9 @@ fn pieces<'a>(
     n_rows: u32,
     allow: Allow<'_>,
 ) -> (Vec<Prepared<'a>>, Vec<Chunk>) {
-    let all = [0..n_rows];
-    let ranges = if let Allow::Ranges(ranges) = allow { ranges } else { &all };
+    let all = 0..n_rows;
+    let ranges =
+        if let Allow::Ranges(ranges) = allow { ranges } else { std::slice::from_ref(&all) };
     let mut queries = Vec::new();
     let mut chunks = vec![Chunk::default(); n_rows.div_ceil(CHUNK) as usize];
     for (scan, lists) in scans.iter().map(|scan| scan.lists).enumerate() {
