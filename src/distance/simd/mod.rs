@@ -3,7 +3,7 @@
 //! In: rows, queries, sums. Out: sums and distances. The functions of [`Kernels`] are safe: they check what the loops
 //! rely on, once per block. Next: `tile.rs` (batches), `rows.rs` (single queries), then `lanes.rs`.
 //!
-//! Every `unsafe fn` below has one contract, [`lanes::Lanes`]'s: the processor has the instructions, which
+//! Every `unsafe fn` below has one contract, `lanes::Lanes`'s: the processor has the instructions, which
 //! [`Kernels::at`] asks before it hands out a table, and pointers are in bounds, which the functions of
 //! [`Kernels`] check.
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn, clippy::needless_range_loop)]
