@@ -131,14 +131,13 @@ impl Backend for Plain {
 
     fn assign(
         &self,
-        stream: Stream,
+        _: Stream,
         rows: &Resident,
         range: Range<u32>,
         centroids: &Rows,
     ) -> Result<Vec<Neighbor>> {
         check::centroids(rows, centroids)?;
         check::range(&range, rows.host().n_rows())?;
-        let _ = stream;
         let nearest = |row: u32| {
             let to = |slot: usize| {
                 let distance =

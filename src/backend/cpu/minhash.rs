@@ -7,6 +7,9 @@
 //! Paper: Broder 1997, "On the resemblance and containment of documents"; we replace random permutations
 //! by this family, whose error on real pairs is that of theory (see `docs/decisions/`).
 
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
 use crate::core::limits::N_PERM;
 use crate::core::mix::stream;
 use crate::distance::Level;
@@ -16,6 +19,9 @@ pub const FAMILY: &str = "minhash32x2-1";
 
 /// Slots worked on at once: their minima and constants stay in registers.
 const LANES: usize = 32;
+
+/// Records that a thread signs before it looks for more work.
+const RECORDS_AT_ONCE: usize = 16;
 
 /// The constants of a signature of `n_perm` slots.
 #[derive(Clone, Debug)]
@@ -72,6 +78,20 @@ impl MinHasher {
         }
         out.truncate(end);
     }
+}
+
+/// Signatures `[n_records, n_perm]`, records in parallel; see [`crate::backend::Backend::minhash`]; shapes are checked.
+pub fn run(pool: &ThreadPool, hasher: &MinHasher, shingles: &[u32], ends: &[u32]) -> Vec<u32> {
+    let start = |record: usize| if record == 0 { 0 } else { ends[record - 1] as usize };
+    let sign = |records: &[usize]| {
+        let mut out = Vec::with_capacity(records.len() * hasher.n_perm());
+        for &record in records {
+            hasher.sign(&shingles[start(record)..ends[record] as usize], &mut out);
+        }
+        out
+    };
+    let records: Vec<usize> = (0..ends.len()).collect();
+    pool.install(|| records.par_chunks(RECORDS_AT_ONCE).map(sign).collect::<Vec<_>>()).concat()
 }
 
 /// One slot's value for one shingle.

@@ -24,7 +24,6 @@ use crate::backend::codes::{RabitqCodes, Survivor};
 use crate::backend::cpu::line::Source;
 use crate::backend::cpu::minhash::MinHasher;
 use crate::backend::cpu::placed::{Placed, Plan};
-use crate::backend::plain::Plain;
 use crate::backend::resident::{Resident, ResidentCodes};
 use crate::backend::{Backend, BackendKind, Facts, Pair, RabitqScan, Stream, Tile, check};
 use crate::core::allow::Allow;
@@ -42,8 +41,6 @@ pub struct Cpu {
     level: Level,
     kernels: &'static Kernels,
     budget: Budget,
-    /// What has no fast form yet.
-    plain: Plain,
 }
 
 impl Cpu {
@@ -60,14 +57,7 @@ impl Cpu {
         let kernels = Kernels::at(level);
         let name = format!("processor, {}", level.name());
         let facts = Facts { kind: BackendKind::Cpu, name, n_streams: 1, budget_bytes };
-        Self {
-            facts,
-            pool,
-            level,
-            kernels,
-            budget: Budget::new(budget_bytes),
-            plain: Plain::new(budget_bytes),
-        }
+        Self { facts, pool, level, kernels, budget: Budget::new(budget_bytes) }
     }
 
     /// The level in use.
@@ -186,13 +176,12 @@ impl Backend for Cpu {
 
     fn rabitq_scan(
         &self,
-        stream: Stream,
+        _: Stream,
         scans: &[RabitqScan<'_>],
         codes: &ResidentCodes,
         allow: Allow<'_>,
     ) -> Result<Vec<Vec<Survivor>>> {
         check::scans(scans, codes, allow)?;
-        let _ = stream;
         Ok(rabitq_scan::run((&self.pool, self.level), scans, codes, allow))
     }
 
@@ -212,11 +201,12 @@ impl Backend for Cpu {
 
     fn minhash(
         &self,
-        stream: Stream,
+        _: Stream,
         hasher: &MinHasher,
         shingles: &[u32],
         ends: &[u32],
     ) -> Result<Vec<u32>> {
-        self.plain.minhash(stream, hasher, shingles, ends)
+        check::ends(shingles, ends)?;
+        Ok(minhash::run(&self.pool, &hasher.clone().at_level(self.level), shingles, ends))
     }
 }
