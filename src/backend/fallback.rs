@@ -26,14 +26,15 @@ pub struct WithFallback {
     cpu: Cpu,
     /// Calls for which the processor is faster go to it; `None` sends all to the card.
     crossover: Option<Crossover>,
-    notes: Mutex<Vec<Note>>,
+    /// Notes, and how many more there were.
+    notes: Mutex<(Vec<Note>, u64)>,
     /// Failures in a row.
     failures: AtomicU32,
     /// Calls that still go to the processor.
     resting: AtomicU32,
 }
 
-/// Notes kept; what comes after is counted by the caller that reads them, not stored without bound.
+/// Notes kept until they are asked for; what comes after is counted.
 const NOTES: usize = 1000;
 
 /// After `n` failures in a row, so many calls (a power of two) are not sent to the card.
@@ -70,8 +71,10 @@ impl WithFallback {
 
     fn note(&self, operation: &'static str, what: String) {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.len() < NOTES {
-            notes.push(Note { operation, what });
+        if notes.0.len() < NOTES {
+            notes.0.push(Note { operation, what });
+        } else {
+            notes.1 += 1;
         }
     }
 
@@ -254,7 +257,12 @@ impl Backend for WithFallback {
     }
 
     fn take_notes(&self) -> Vec<Note> {
-        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut out, n_more) = std::mem::take(&mut *notes);
+        if n_more > 0 {
+            out.push(Note { operation: "all", what: format!("{n_more} more notes were not kept") });
+        }
+        out
     }
 
     fn upload(&self, rows: Arc<Rows>, metric: Metric) -> Result<Resident> {
