@@ -10,12 +10,12 @@ use crate::backend::cpu::minhash::MinHasher;
 use crate::backend::cpu::roofline::read_bandwidth;
 use crate::backend::open::{Device, open};
 use crate::backend::{Backend, RabitqScan, Stream, Tile};
-use crate::cli::say;
+use crate::cli::{pool, say};
 use crate::core::allow::Allow;
 use crate::core::metric::Metric;
 use crate::core::mix::stream;
 use crate::core::rows::{Dtype, Rows, Values};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
@@ -24,7 +24,7 @@ pub struct BenchArgs {
     pub device: Device,
 
     /// Rows that are scanned
-    #[arg(long, default_value_t = 65_536, value_name = "N")]
+    #[arg(long, default_value_t = 65_536, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rows: u32,
 
     /// Elements per row
@@ -56,9 +56,7 @@ struct Case {
 }
 
 pub fn run(args: &BenchArgs) -> Result<u8> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build();
-    let pool = pool.map_err(|error| Error::new(ErrorKind::Io, "threads", error.to_string()))?;
-    let pool = Arc::new(pool);
+    let pool = pool(Some(args.threads))?;
     let opened = open(args.device, &pool, 16 << 30, None)?;
     let bandwidth = read_bandwidth(&pool);
     let cases = measure(opened.backend.as_ref(), args)?;

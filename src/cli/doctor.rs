@@ -1,14 +1,12 @@
 //! `nearkin doctor`: what this machine has, what would be used, and why.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use crate::backend::cpu::roofline::read_bandwidth;
 use crate::backend::open::{Device, Opened, open};
-use crate::cli::say;
+use crate::cli::{pool, say};
 use crate::distance::Level;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
@@ -25,8 +23,8 @@ pub struct DoctorArgs {
 /// error as well.
 pub fn run(args: &DoctorArgs) -> Result<u8> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let one = pool(1)?;
-    let all = pool(threads)?;
+    let one = pool(Some(1))?;
+    let all = pool(Some(threads))?;
     let opened = open(args.device, &all, 1 << 30, None);
     let found = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -47,11 +45,6 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
         print(&found);
     }
     opened.map(|_| 0)
-}
-
-fn pool(n_threads: usize) -> Result<Arc<rayon::ThreadPool>> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build();
-    pool.map(Arc::new).map_err(|error| Error::new(ErrorKind::Io, "threads", error.to_string()))
 }
 
 /// The name that the kernel gives, or the architecture.

@@ -11,10 +11,13 @@ mod progress;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::cli::args::{Args, Command};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Parses the command line, runs it, and says how it went. Exit codes: 0 done, 1 bug, 2 usage, 3 bad input, 4 not
 /// found, 5 corrupt file, 6 disk, 7 locked, 8 limit, 9 device, 10 done with quarantined records, 11 sums differ or input
@@ -44,4 +47,16 @@ fn say(line: fmt::Arguments<'_>) {
 /// As [`say`], on the standard error.
 fn complain(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A pool of so many threads, or of one for every core.
+fn pool(n_threads: Option<usize>) -> Result<Arc<ThreadPool>> {
+    if n_threads == Some(0) {
+        return Err(Error::usage("threads", "0, expected at least 1"));
+    }
+    let built = ThreadPoolBuilder::new().num_threads(n_threads.unwrap_or(0)).build();
+    let failed = |error: rayon::ThreadPoolBuildError| {
+        Error::new(ErrorKind::Io, "threads", error.to_string())
+    };
+    built.map(Arc::new).map_err(failed)
 }

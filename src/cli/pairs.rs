@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::ThreadPool;
 
 use crate::backend::open::open;
 use crate::backend::{Backend, Pair};
 use crate::cli::args::PairsArgs;
 use crate::cli::pair_file::{Form, Line, Scratch, write};
-use crate::cli::{complain, progress, say};
+use crate::cli::{complain, pool, progress, say};
 use crate::cluster::{JoinOptions, JoinReport, near_pairs};
 use crate::core::metric::Metric;
 use crate::core::rows::{Rows, Values};
@@ -97,17 +97,6 @@ fn question(args: &PairsArgs) -> Result<Question> {
     }
     let key = if wants_distance { "distance" } else { "similarity" };
     Ok(Question { metric, within: within as f32, key })
-}
-
-fn pool(n_threads: Option<usize>) -> Result<Arc<ThreadPool>> {
-    if n_threads == Some(0) {
-        return Err(Error::usage("threads", "0, expected at least 1"));
-    }
-    let built = ThreadPoolBuilder::new().num_threads(n_threads.unwrap_or(0)).build();
-    let failed = |error: rayon::ThreadPoolBuildError| {
-        Error::new(ErrorKind::Io, "threads", error.to_string())
-    };
-    built.map(Arc::new).map_err(failed)
 }
 
 /// Reads a file, and leaves out rows of zeros if that is asked for and the metric wants it.
