@@ -111,9 +111,10 @@ fn method(out: &mut String, report: &Report) -> fmt::Result {
     let mut parts: Vec<String> = Vec::new();
     parts.extend(option(report, "method").map(|method| format!("Method {}", Html(&method))));
     parts.extend(threshold(report).map(|t| format!("threshold <b>{t}</b>")));
-    for (key, before, after) in
-        [("shingle", "", " shingles"), ("keep", "keep ", ""), ("policy", "policy ", "")]
-    {
+    let by_words = option(report, "method").is_none_or(|method| method != "semantic");
+    let shingle = by_words.then_some(("shingle", "", " shingles"));
+    let rest = [("keep", "keep ", ""), ("policy", "policy ", "")];
+    for (key, before, after) in shingle.into_iter().chain(rest) {
         parts.extend(option(report, key).map(|value| format!("{before}{}{after}", Html(&value))));
     }
     let field = option(report, "text_field");

@@ -136,7 +136,7 @@ pub struct SemanticReport {
     pub device_notes: Vec<String>,
     /// Records with a row: one of each set of equal texts.
     pub n_embedded: u64,
-    /// Of these, records whose row is zero, since the embedder sees nothing in them: they are near nothing.
+    /// Of these, records whose row is zero, since the embedder sees too little in them: they are near nothing.
     pub n_without_vector: u64,
     /// Cells that the vectors were sorted into; each record is in its two nearest.
     pub n_cells: u64,

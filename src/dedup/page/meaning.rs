@@ -63,7 +63,7 @@ fn similarity(out: &mut String, semantic: &SemanticReport) -> fmt::Result {
         let n = counted(semantic.n_without_vector, "record");
         writeln!(
             out,
-            "<p>{n} have no vector, since the embedder sees nothing in them: they are \
+            "<p>{n} have no vector, since the embedder sees too little in them: they are \
                        kept unless another text is equal.</p>"
         )?;
     }
