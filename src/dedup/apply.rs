@@ -3,19 +3,26 @@
 //! In: the input files once more, and the verdicts. Out: `kept/`, one file for each input file, records byte for
 //! byte as read. Each block is cut, and compressed, by whoever works on it; blocks are written in order.
 
+mod kept_file;
+#[cfg(feature = "parquet")]
+mod parquet;
+
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+#[cfg(not(feature = "parquet"))]
+use std::path::Path;
+use std::path::PathBuf;
 
 use crate::core::bits::Bits;
+use crate::dedup::apply::kept_file::{KeptFile, compress};
+#[cfg(feature = "parquet")]
+use crate::dedup::apply::parquet::{copy_parquet, lines_to_parquet};
 use crate::dedup::corpus::{Corpus, FrameRef};
 use crate::dedup::job::{Job, lanes_by_file};
 use crate::dedup::keep::{Because, Verdict};
 use crate::dedup::matching::{frames_by_file, input_changed, verdicts};
 use crate::dedup::options::{OutputFormat, Scope};
 use crate::dedup::spans::Edits;
-use crate::dedup::spill::part_path;
 use crate::dedup::walk::{Part, Sink, Work, walk};
 use crate::error::{Error, IoContext, Result};
 use crate::record::Annotation;
@@ -345,92 +352,6 @@ fn annotate(line: &mut Vec<u8>, a: &Annotation) {
     line.extend_from_slice(added.as_bytes());
 }
 
-/// One member or frame of its own, so that blocks can be compressed in parallel and joined.
-fn compress(bytes: Vec<u8>, compression: Compression, path: &Path) -> Result<Vec<u8>> {
-    if bytes.is_empty() { Ok(bytes) } else { frame(bytes, compression, path) }
-}
-
-/// [`compress`], also of nothing: a file of no bytes would be a damaged one.
-fn frame(bytes: Vec<u8>, compression: Compression, path: &Path) -> Result<Vec<u8>> {
-    match compression {
-        Compression::None => Ok(bytes),
-        Compression::Gzip => {
-            let mut writer =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            writer.write_all(&bytes).and_then(|()| writer.finish()).at("compress", path)
-        }
-        Compression::Zstd => {
-            let mut writer = zstd::Encoder::new(Vec::new(), 3).at("compress", path)?;
-            // zstd's own default carries no checksum: damage would decode to wrong bytes.
-            writer.include_checksum(true).at("compress", path)?;
-            writer.write_all(&bytes).at("compress", path)?;
-            writer.finish().at("compress", path)
-        }
-    }
-}
-
-/// One file of kept records, written aside.
-struct KeptFile<'o> {
-    output: &'o Output,
-    file: Option<File>,
-    n_records: u64,
-    held: Vec<u8>,
-}
-
-impl<'o> KeptFile<'o> {
-    fn new(output: &'o Output) -> Self {
-        Self { output, file: None, n_records: 0, held: Vec::new() }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let part = part_path(&self.output.path);
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(File::create(&part).at("create", &part)?),
-        };
-        file.write_all(bytes).at("write", &part)
-    }
-}
-
-impl Sink<Piece> for KeptFile<'_> {
-    fn take(&mut self, _: usize, piece: Piece) -> Result<()> {
-        if piece.n_records == 0 {
-            return Ok(());
-        }
-        let Form::Array(compression) = self.output.form else {
-            self.n_records += piece.n_records;
-            return self.write(&piece.bytes);
-        };
-        // An array is closed at its end: the comma of its last element waits.
-        let mut bytes = if self.n_records == 0 { b"[\n".to_vec() } else { self.held.split_off(0) };
-        self.n_records += piece.n_records;
-        bytes.extend_from_slice(&piece.bytes);
-        self.held = bytes.split_off(bytes.len() - 2);
-        self.write(&compress(bytes, compression, &self.output.path)?)
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        match self.output.form {
-            Form::Array(compression) => {
-                let end: &[u8] = if self.n_records == 0 { b"[]\n" } else { b"\n]\n" };
-                self.write(&compress(end.to_vec(), compression, &self.output.path)?)?;
-            }
-            _ if self.output.is_document && self.n_records == 0 => return Ok(()),
-            // Other files are written even when nothing is kept: every input has its mirror.
-            Form::Raw(compression) | Form::Lines(compression) if self.n_records == 0 => {
-                self.write(&frame(Vec::new(), compression, &self.output.path)?)?;
-            }
-            _ => self.write(b"")?,
-        }
-        self.file = None;
-        let part = part_path(&self.output.path);
-        if self.output.form == Form::Parquet {
-            return lines_to_parquet(&part, &self.output.path);
-        }
-        fs::rename(&part, &self.output.path).at("rename to", &self.output.path)
-    }
-}
-
 #[cfg(not(feature = "parquet"))]
 fn lines_to_parquet(_: &Path, _: &Path) -> Result<()> {
     Err(Error::usage("output_format", "parquet: this build lacks the feature `parquet`"))
@@ -447,197 +368,4 @@ fn copy_parquet(
     _: &dyn Fn(usize) -> bool,
 ) -> Result<()> {
     Ok(())
-}
-
-#[cfg(feature = "parquet")]
-use with_parquet::{copy_parquet, lines_to_parquet};
-
-#[cfg(feature = "parquet")]
-mod with_parquet {
-    use std::io::{BufRead, BufReader};
-
-    use rayon::prelude::*;
-
-    use super::*;
-    use crate::record::input::InputFile;
-    use crate::record::parquet::{JsonSink, RowFate, SchemaBuilder, copy_rows, rows_as_json};
-
-    /// Turns a file of JSON lines into Parquet and removes it.
-    pub fn lines_to_parquet(lines: &Path, path: &Path) -> Result<()> {
-        let mut schema = SchemaBuilder::new();
-        each_line(lines, &mut |line| schema.observe(line))?;
-        let whole = path.with_extension("parquet.part2");
-        let mut sink = JsonSink::create(&whole, schema.finish()?)?;
-        each_line(lines, &mut |line| sink.write(line))?;
-        sink.finish()?;
-        fs::rename(&whole, path).at("rename to", path)?;
-        fs::remove_file(lines).at("remove", lines)
-    }
-
-    fn each_line(path: &Path, visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let mut reader = BufReader::with_capacity(1 << 20, File::open(path).at("open", path)?);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            if reader.read_until(b'\n', &mut line).at("read", path)? == 0 {
-                return Ok(());
-            }
-            visit(line.trim_ascii())?;
-        }
-    }
-
-    /// Writes the kept rows of all Parquet inputs.
-    pub fn copy_parquet(
-        job: &Job<'_>,
-        outputs: &HashMap<usize, Output>,
-        frames: &[Vec<FrameRef>],
-        parts: &[(usize, PartRange)],
-        corpus: &Corpus,
-        fate: &Fate<'_>,
-        todo: &dyn Fn(usize) -> bool,
-    ) -> Result<()> {
-        let is_parquet = |file: usize| matches!(job.files[file].kind, Ok((Format::Parquet, _)));
-        let files: Vec<usize> =
-            (0..job.files.len()).filter(|&file| todo(file) && is_parquet(file)).collect();
-        files.par_iter().try_for_each(|&number| {
-            job.check_stop()?;
-            let file = &job.files[number];
-            let mut rows = Rows::new(job, corpus, fate, &frames[number])?;
-            let damaged = damaged_groups(corpus, &frames[number], parts, number)?;
-            let output = &outputs[&number];
-            let part = part_path(&output.path);
-            match output.form {
-                Form::ParquetCopy => {
-                    let annotate = job.options.annotate;
-                    let text = &job.options.text_field;
-                    copy_rows(&file.path, &part, text, &damaged, annotate, &mut |row| {
-                        rows.fate(row)
-                    })?;
-                }
-                _ => write_lines(job, file, parts, number, &damaged, output, &part, &mut rows)?,
-            }
-            rows.failure.map_or(Ok(()), Err)?;
-            job.progress.advance(file.size);
-            fs::rename(&part, &output.path).at("rename to", &output.path)
-        })
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn write_lines(
-        job: &Job<'_>,
-        file: &InputFile,
-        parts: &[(usize, PartRange)],
-        number: usize,
-        damaged: &[usize],
-        output: &Output,
-        part: &Path,
-        rows: &mut Rows<'_>,
-    ) -> Result<()> {
-        let compression = match output.form {
-            Form::Lines(compression) => compression,
-            _ => Compression::None,
-        };
-        let mut out = File::create(part).at("create", part)?;
-        let (mut bytes, mut is_empty) = (Vec::new(), true);
-        for (_, range) in parts.iter().filter(|(file, _)| *file == number) {
-            let &PartRange::RowGroup(group) = range else { continue };
-            if damaged.contains(&group) {
-                continue;
-            }
-            rows_as_json(&file.path, group, &mut |row, line| {
-                match rows.fate(row) {
-                    RowFate::Drop => return Ok(()),
-                    RowFate::Keep => bytes.extend_from_slice(line),
-                    RowFate::Edited(text) => {
-                        bytes.extend(replace_text(line, &job.options.text_field, &text));
-                    }
-                    RowFate::Annotated(annotation) => {
-                        let mut line = line.to_vec();
-                        annotate(&mut line, &annotation);
-                        bytes.extend(line);
-                    }
-                }
-                bytes.push(b'\n');
-                if bytes.len() >= crate::core::limits::BLOCK_BYTES {
-                    let piece = compress(std::mem::take(&mut bytes), compression, part)?;
-                    out.write_all(&piece).at("write", part)?;
-                    is_empty = false;
-                }
-                Ok(())
-            })?;
-        }
-        let last = if is_empty { frame } else { compress };
-        out.write_all(&last(bytes, compression, part)?).at("write", part)
-    }
-
-    /// Row groups that ended in damage.
-    fn damaged_groups(
-        corpus: &Corpus,
-        frames: &[FrameRef],
-        parts: &[(usize, PartRange)],
-        number: usize,
-    ) -> Result<Vec<usize>> {
-        let mut damaged = Vec::new();
-        let first = parts.iter().position(|(file, _)| *file == number).unwrap_or(0);
-        for frame in frames {
-            if corpus.bad_entries(frame)?.iter().any(|entry| !entry.is_record) {
-                damaged.push(frame.part as usize - first);
-            }
-        }
-        Ok(damaged)
-    }
-
-    /// Fates of the rows of one file, asked for in row order.
-    struct Rows<'r> {
-        job: &'r Job<'r>,
-        fate: &'r Fate<'r>,
-        /// Row and ordinal of every record.
-        records: Vec<(u64, u32)>,
-        next: usize,
-        failure: Option<Error>,
-        texts: HashMap<u32, String>,
-    }
-
-    impl<'r> Rows<'r> {
-        fn new(
-            job: &'r Job<'r>,
-            corpus: &'r Corpus,
-            fate: &'r Fate<'r>,
-            frames: &[FrameRef],
-        ) -> Result<Self> {
-            let mut records = Vec::new();
-            let mut texts = HashMap::new();
-            for frame in frames {
-                for (ordinal, meta) in frame.ordinals().zip(corpus.metas(frame)?) {
-                    records.push((meta.offset, ordinal));
-                    if fate.edits.touches(ordinal) {
-                        let text = crate::dedup::samples::text(job, corpus, ordinal)?;
-                        texts.insert(ordinal, fate.edits.apply(ordinal, &text));
-                    }
-                }
-            }
-            Ok(Self { job, fate, records, next: 0, failure: None, texts })
-        }
-
-        fn fate(&mut self, row: u64) -> RowFate {
-            while self.records.get(self.next).is_some_and(|record| record.0 < row) {
-                self.next += 1;
-            }
-            let Some(&(_, ordinal)) = self.records.get(self.next).filter(|record| record.0 == row)
-            else {
-                // A quarantined row.
-                return RowFate::Drop;
-            };
-            if !self.fate.is_written(ordinal) {
-                return RowFate::Drop;
-            }
-            if let Some(text) = self.texts.remove(&ordinal) {
-                return RowFate::Edited(text);
-            }
-            match self.fate.annotation(ordinal) {
-                Some(annotation) if self.job.options.annotate => RowFate::Annotated(annotation),
-                _ => RowFate::Keep,
-            }
-        }
-    }
 }
