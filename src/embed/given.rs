@@ -12,6 +12,7 @@ use crate::core::limits::DIM;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::record::Problem;
 use crate::record::json::missing;
+use crate::record::npy::{Element, Header};
 
 /// The vector in `field` of a JSON object, as it stands there. `dim`, if known, is what it must have.
 ///
@@ -70,27 +71,16 @@ impl NpyFile {
         };
         let file = File::open(path).at("open", path)?;
         let len = file.metadata().at("look at", path)?.len();
-        let mut head = [0; 12];
-        file.read_exact_at(&mut head, 0).map_err(|_| wrong("shorter than a header".into()))?;
-        let (at, n) = match (&head[..6], head[6]) {
-            (b"\x93NUMPY", 1) => (10, u64::from(u16::from_le_bytes([head[8], head[9]]))),
-            (b"\x93NUMPY", 2 | 3) => {
-                (12, u64::from(u32::from_le_bytes([head[8], head[9], head[10], head[11]])))
-            }
-            _ => return Err(wrong("not a .npy file of format 1 to 3".into())),
-        };
-        let start = at + n;
-        if start > len || n > 1 << 20 {
-            return Err(wrong(format!("a header of {n} bytes in a file of {len}")));
+        let header = Header::read(&mut &file).map_err(|(_, message)| wrong(message))?;
+        let Header { n_rows, dim, start, .. } = header;
+        let is_float = !matches!(header.element, Element::Of(dtype) if dtype.is_integer());
+        if !is_float || header.n_dims != 2 {
+            let found = format!("{header:?}, expected <f2, <f4 or <f8 in two dimensions");
+            return Err(wrong(found));
         }
-        let mut text = vec![0; n as usize];
-        file.read_exact_at(&mut text, at).at("read", path)?;
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let (element, n_rows, dim) = read_header(&text).ok_or_else(|| {
-            wrong(format!("{text:?}, expected <f2, <f4 or <f8 in C order and two dimensions"))
-        })?;
+        let element = header.element.bytes();
         let body = (n_rows as u64).checked_mul((dim * element) as u64);
-        if body != Some(len - start) {
+        if body != len.checked_sub(start) {
             return Err(wrong(format!(
                 "shape {n_rows} x {dim} of {element}-byte floats, {} bytes",
                 len - start
@@ -156,25 +146,6 @@ fn hash_file(file: &File, path: &Path, len: u64) -> Result<u64> {
     Ok(hash.digest())
 }
 
-/// Bytes of an element, rows and columns of a header such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }`.
-fn read_header(text: &str) -> Option<(usize, usize, usize)> {
-    let after =
-        |key: &str| text.split_once(key)?.1.split_once(':').map(|(_, rest)| rest.trim_start());
-    let element = match after("'descr'")?.get(..5)? {
-        "'<f2'" => 2,
-        "'<f4'" => 4,
-        "'<f8'" => 8,
-        _ => return None,
-    };
-    if !after("'fortran_order'")?.starts_with("False") {
-        return None;
-    }
-    let shape = after("'shape'")?.strip_prefix('(')?.split_once(')')?.0;
-    let mut sizes = shape.split(',').map(str::trim).filter(|size| !size.is_empty());
-    let (n_rows, dim) = (sizes.next()?.parse().ok()?, sizes.next()?.parse().ok()?);
-    sizes.next().is_none().then_some((element, n_rows, dim))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,17 +165,31 @@ mod tests {
 
     #[test]
     fn headers_of_other_matrices_are_refused() {
-        let head = |descr: &str, order: &str, shape: &str| {
-            read_header(&format!(
-                "{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}"
-            ))
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.npy");
+        let open = |descr: &str, order: &str, shape: &str, n_bytes: usize| {
+            let head =
+                format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}");
+            let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+            bytes.extend((head.len() as u16).to_le_bytes());
+            bytes.extend(head.as_bytes());
+            bytes.resize(bytes.len() + n_bytes, 0);
+            std::fs::write(&path, bytes).unwrap();
+            let file = NpyFile::open(&path);
+            file.map(|file| (file.element, file.n_rows, file.dim)).map_err(|error| error.code())
         };
-        assert_eq!(head("<f4", "False", "(3, 2)"), Some((4, 3, 2)));
-        assert_eq!(head("<f8", "False", "(0, 7)"), Some((8, 0, 7)));
-        assert_eq!(head(">f4", "False", "(3, 2)"), None);
-        assert_eq!(head("<i4", "False", "(3, 2)"), None);
-        assert_eq!(head("<f4", "True", "(3, 2)"), None);
-        assert_eq!(head("<f4", "False", "(3,)"), None);
-        assert_eq!(head("<f4", "False", "(3, 2, 1)"), None);
+        assert_eq!(open("<f4", "False", "(3, 2)", 24), Ok((4, 3, 2)));
+        assert_eq!(open("<f8", "False", "(0, 7)", 0), Ok((8, 0, 7)));
+        for (descr, order, shape) in [
+            (">f4", "False", "(3, 2)"),
+            ("<i4", "False", "(3, 2)"),
+            ("|i1", "False", "(3, 2)"),
+            ("<f4", "True", "(3, 2)"),
+            ("<f4", "False", "(3,)"),
+            ("<f4", "False", "(3, 2, 1)"),
+            ("<f4", "False", "(3, 3)"),
+        ] {
+            assert_eq!(open(descr, order, shape, 24), Err("npy_invalid"), "{descr} {shape}");
+        }
     }
 }

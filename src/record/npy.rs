@@ -21,13 +21,45 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 /// Longest header that is read; real ones take 128 bytes, and one of an array of structs is refused anyway.
 const HEADER_BYTES: usize = 64 << 10;
 
-/// What the header says.
-#[derive(Debug, PartialEq, Eq)]
-struct Header {
-    dtype: Dtype,
-    n_rows: usize,
-    dim: usize,
+/// The types of rows, as numpy spells them.
+const ROW_TYPES: &str = "'<f4', '<f2', '|u1' or '|i1'";
+
+/// Element type of an array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// Little-endian 64-bit floats, which rows do not have.
+    F64,
+    /// One of the types of rows.
+    Of(Dtype),
 }
+
+impl Element {
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F64 => 8,
+            Self::Of(dtype) => dtype.bytes(),
+        }
+    }
+}
+
+/// What the header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Element type.
+    pub element: Element,
+    /// Dimensions of the array: 1 (one row) or 2.
+    pub n_dims: usize,
+    /// Rows.
+    pub n_rows: usize,
+    /// Elements per row.
+    pub dim: usize,
+    /// Where the elements begin.
+    pub start: u64,
+}
+
+/// A problem of a header: its code and what was expected and found. The caller names the file.
+pub type HeaderProblem = (&'static str, String);
 
 /// The rows of the file at `path`.
 ///
@@ -42,23 +74,20 @@ pub fn read(path: &Path) -> Result<Rows> {
     let file = open(path)?;
     let n_bytes = file.metadata().at("look at", path)?.len();
     let mut reader = BufReader::new(file);
-    let mut bytes_read = 0;
-    let text = header_text(&mut reader, &mut bytes_read)
-        .map_err(|message| in_file("npy_header", message))?;
-    let header = Header::parse(&text).map_err(|(code, message)| in_file(code, message))?;
+    let header = Header::read(&mut reader).map_err(|(code, message)| in_file(code, message))?;
+    let Element::Of(dtype) = header.element else {
+        let message = format!("\"<f8\", expected {ROW_TYPES}: rows.astype('<f4')");
+        return Err(in_file("npy_dtype", message));
+    };
     let n_values = header.n_rows.checked_mul(header.dim);
-    let expected = n_values.and_then(|n| n.checked_mul(header.dtype.bytes()));
-    let found = n_bytes.saturating_sub(bytes_read);
+    let expected = n_values.and_then(|n| n.checked_mul(dtype.bytes()));
+    let found = n_bytes.saturating_sub(header.start);
     let Some(n_values) = n_values.filter(|_| expected.map(|n| n as u64) == Some(found)) else {
-        let message = format!(
-            "{} x {} of {} in {found} bytes",
-            header.n_rows,
-            header.dim,
-            header.dtype.name()
-        );
+        let message =
+            format!("{} x {} of {} in {found} bytes", header.n_rows, header.dim, dtype.name());
         return Err(in_file("npy_length", message));
     };
-    let values = match header.dtype {
+    let values = match dtype {
         Dtype::F32 => Values::F32(numbers(&mut reader, n_values, path)?),
         Dtype::F16 => Values::F16(numbers::<f16>(&mut reader, n_values, path)?),
         Dtype::U8 => Values::U8(numbers(&mut reader, n_values, path)?),
@@ -86,37 +115,49 @@ fn open(path: &Path) -> Result<File> {
     }
 }
 
-/// Magic, version and length of the header, and its text.
-fn header_text(reader: &mut impl Read, bytes_read: &mut u64) -> Result<String, String> {
-    let mut take = |n: usize| {
-        let mut bytes = vec![0; n];
-        reader.read_exact(&mut bytes).map_err(|_| "the file ends in its header".to_owned())?;
-        *bytes_read += n as u64;
-        Ok::<Vec<u8>, String>(bytes)
-    };
-    if take(6)? != MAGIC {
-        return Err("expected a .npy file, and this one does not begin as one".to_owned());
-    }
-    let version = take(2)?;
-    let length = match version[0] {
-        1 => take(2)?,
-        2 | 3 => take(4)?,
-        major => return Err(format!("version {major} of the format, expected 1 to 3")),
-    };
-    let length = length.iter().rev().fold(0usize, |sum, &byte| sum << 8 | usize::from(byte));
-    if length > HEADER_BYTES {
-        return Err(format!("a header of {length} bytes, expected at most {HEADER_BYTES}"));
-    }
-    String::from_utf8(take(length)?).map_err(|_| "its header is not text".to_owned())
-}
-
 impl Header {
-    fn parse(text: &str) -> Result<Self, (&'static str, String)> {
+    /// Reads the header at the start of a file.
+    ///
+    /// # Errors
+    /// `npy_header`, `npy_dtype`, `npy_order`, `npy_shape`.
+    pub fn read(reader: &mut impl Read) -> Result<Self, HeaderProblem> {
+        let broken = |message: String| ("npy_header", message);
+        let mut start = 0;
+        let mut take = |n: usize| {
+            let mut bytes = vec![0; n];
+            let ends = |_| broken("the file ends in its header".to_owned());
+            reader.read_exact(&mut bytes).map_err(ends)?;
+            start += n as u64;
+            Ok::<Vec<u8>, HeaderProblem>(bytes)
+        };
+        if take(6)? != MAGIC {
+            let message = "expected a .npy file, and this one does not begin as one";
+            return Err(broken(message.to_owned()));
+        }
+        let version = take(2)?;
+        let length = match version[0] {
+            1 => take(2)?,
+            2 | 3 => take(4)?,
+            major => {
+                return Err(broken(format!("version {major} of the format, expected 1 to 3")));
+            }
+        };
+        let length = length.iter().rev().fold(0usize, |sum, &byte| sum << 8 | usize::from(byte));
+        if length > HEADER_BYTES {
+            let message = format!("a header of {length} bytes, expected at most {HEADER_BYTES}");
+            return Err(broken(message));
+        }
+        let text = String::from_utf8(take(length)?);
+        let text = text.map_err(|_| broken("its header is not text".to_owned()))?;
+        Ok(Self { start, ..Self::parse(&text)? })
+    }
+
+    fn parse(text: &str) -> Result<Self, HeaderProblem> {
         let broken = |what: &str| ("npy_header", format!("{what} in header {:?}", text.trim_end()));
         let descr = value_of(text, "descr").ok_or_else(|| broken("no descr"))?;
         let descr = descr.strip_prefix('\'').and_then(|rest| rest.split_once('\''));
         let (descr, _) = descr.ok_or_else(|| broken("no plain type"))?;
-        let dtype = dtype(descr)?;
+        let element = element(descr)?;
         let order = value_of(text, "fortran_order").ok_or_else(|| broken("no fortran_order"))?;
         let shape = value_of(text, "shape").ok_or_else(|| broken("no shape"))?;
         let shape = shape.strip_prefix('(').and_then(|rest| rest.split_once(')'));
@@ -138,7 +179,7 @@ impl Header {
             let message = "Fortran order, expected C order: numpy.ascontiguousarray(rows)";
             return Err(("npy_order", message.to_owned()));
         }
-        Ok(Self { dtype, n_rows, dim })
+        Ok(Self { element, n_dims: sizes.len(), n_rows, dim, start: 0 })
     }
 }
 
@@ -148,20 +189,16 @@ fn value_of<'t>(text: &'t str, key: &str) -> Option<&'t str> {
     Some(rest.trim_start().strip_prefix(':')?.trim_start())
 }
 
-fn dtype(descr: &str) -> Result<Dtype, (&'static str, String)> {
+fn element(descr: &str) -> Result<Element, HeaderProblem> {
     match descr {
-        "<f4" => Ok(Dtype::F32),
-        "<f2" => Ok(Dtype::F16),
-        "|u1" | "<u1" => Ok(Dtype::U8),
-        "|i1" | "<i1" => Ok(Dtype::I8),
+        "<f8" => Ok(Element::F64),
+        "<f4" => Ok(Element::Of(Dtype::F32)),
+        "<f2" => Ok(Element::Of(Dtype::F16)),
+        "|u1" | "<u1" => Ok(Element::Of(Dtype::U8)),
+        "|i1" | "<i1" => Ok(Element::Of(Dtype::I8)),
         _ => {
-            let hint = if descr.contains("f8") || descr.starts_with(">f") {
-                ": rows.astype('<f4')"
-            } else {
-                ""
-            };
-            let message = format!("{descr:?}, expected '<f4', '<f2', '|u1' or '|i1'{hint}");
-            Err(("npy_dtype", message))
+            let hint = if descr.starts_with(">f") { ": rows.astype('<f4')" } else { "" };
+            Err(("npy_dtype", format!("{descr:?}, expected {ROW_TYPES}{hint}")))
         }
     }
 }
