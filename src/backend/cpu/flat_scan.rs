@@ -17,8 +17,9 @@ use crate::core::allow::Allow;
 use crate::core::neighbors::{Neighbor, merge};
 use crate::distance::simd::Kernels;
 
-/// Batches up to this are bound by memory with one query at a time (AMD EPYC of family 25, 2026-11).
-const FEW_QUERIES: usize = 2;
+/// Batches up to this are bound by memory with one query at a time: of floats, and of bytes, which a tile must widen first (AMD
+/// EPYC of family 25, AVX-512, 384 elements, 2026-11).
+const FEW_QUERIES: [usize; 2] = [2, 4];
 
 /// Rows that one query meets at a time.
 const RUN: usize = 64;
@@ -200,7 +201,7 @@ pub fn run(
     k: usize,
 ) -> Vec<Vec<Neighbor>> {
     let n_queries = queries.host.n_rows();
-    let many = n_queries > FEW_QUERIES;
+    let many = n_queries > FEW_QUERIES[usize::from(rows.host.dtype().is_integer())];
     let panels = many.then(|| Panels::new(kernels, &queries, 0..n_queries));
     let n_threads = pool.current_num_threads();
     let chunk = chunk(rows.host.n_rows() as u32, n_threads);

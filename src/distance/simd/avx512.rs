@@ -112,8 +112,8 @@ unsafe impl Quads for Avx512 {
     }
 }
 
-table!(avx512_table, Avx512, 12 x 1, 12 x 2, lacks, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt");
+table!(avx512_table, Avx512, 8 x 1, 12 x 2, lacks, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt");
 table!(
-    vnni_table, Avx512, 12 x 1, 12 x 2, has,
+    vnni_table, Avx512, 8 x 1, 12 x 2, has,
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,popcnt"
 );

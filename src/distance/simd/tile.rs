@@ -117,6 +117,9 @@ integers!(L116, Lanes, sum, row, query => {
 });
 integers!(Dot8, Quads, sum, row, query => L::i_quads(sum, row, query));
 
+/// 32-bit units of a cache line.
+const LINE: usize = 16;
+
 /// Adds to `sums` `[starts.len(), width]`, or with `first` sets them to, what the units of `panel` `[len, width]` give
 /// with the `len` units of `base` from each of `starts` on, where `width` is `NV` vectors. Sums are taken unit by unit in
 /// order, whatever the place of a row in its block.
@@ -135,20 +138,23 @@ pub(super) unsafe fn run<S: Step, const MR: usize, const NV: usize>(
     let width = NV * S::N;
     let len = panel.len() / width;
     let mut sums = sums.as_mut_ptr();
-    for block in starts.chunks(MR) {
+    let last = starts.len().saturating_sub(1);
+    for (block, own) in starts.chunks(MR).enumerate() {
         // A short last block repeats its last row, and keeps the sums of the rows that are there.
         let mut rows = [base.as_ptr(); MR];
+        let mut next = [base.as_ptr(); MR];
         for m in 0..MR {
-            rows[m] = base.as_ptr().add(block[m.min(block.len() - 1)]);
+            rows[m] = base.as_ptr().add(own[m.min(own.len() - 1)]);
+            next[m] = base.as_ptr().add(starts[((block + 1) * MR + m).min(last)]);
         }
-        one_block::<S, MR, NV>(rows, panel.as_ptr(), len, sums, block.len(), first);
-        sums = sums.add(block.len() * width);
+        one_block::<S, MR, NV>([rows, next], panel.as_ptr(), len, sums, own.len(), first);
+        sums = sums.add(own.len() * width);
     }
 }
 
 #[inline(always)]
 unsafe fn one_block<S: Step, const MR: usize, const NV: usize>(
-    rows: [*const S::E; MR],
+    [rows, next]: [[*const S::E; MR]; 2],
     panel: *const S::E,
     len: usize,
     sums: *mut S::E,
@@ -165,18 +171,26 @@ unsafe fn one_block<S: Step, const MR: usize, const NV: usize>(
         }
     }
     let mut at = panel;
-    for k in 0..len {
-        let mut queries = [S::zero(); NV];
-        for v in 0..NV {
-            queries[v] = S::load(at.add(v * S::N));
-        }
+    let mut k = 0;
+    while k < len {
         for m in 0..MR {
-            let row = S::splat(rows[m].add(k));
-            for v in 0..NV {
-                acc[m][v] = S::step(acc[m][v], row, queries[v]);
-            }
+            prefetch::<NV, _>(next[m].add(k));
         }
-        at = at.add(width);
+        let end = len.min(k + LINE);
+        while k < end {
+            let mut queries = [S::zero(); NV];
+            for v in 0..NV {
+                queries[v] = S::load(at.add(v * S::N));
+            }
+            for m in 0..MR {
+                let row = S::splat(rows[m].add(k));
+                for v in 0..NV {
+                    acc[m][v] = S::step(acc[m][v], row, queries[v]);
+                }
+            }
+            at = at.add(width);
+            k += 1;
+        }
     }
     for m in 0..MR {
         if m < n_rows {
@@ -185,4 +199,22 @@ unsafe fn one_block<S: Step, const MR: usize, const NV: usize>(
             }
         }
     }
+}
+
+/// Asks for the line at `at` of a row of the next block: with a narrow panel, where rows come from memory, into the second-level
+/// cache, for the panel fills the first; with a wide one, where they have come before, into the first. Nothing is read, so any
+/// address is good.
+#[inline(always)]
+unsafe fn prefetch<const NV: usize, T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        if NV == 1 {
+            _mm_prefetch::<_MM_HINT_T1>(at.cast());
+        } else {
+            _mm_prefetch::<_MM_HINT_T0>(at.cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
