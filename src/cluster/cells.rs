@@ -10,9 +10,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::backend::{Backend, Stream};
-use crate::cluster::kmeans::{KMeans, assign};
+use crate::cluster::kmeans::{KMeans, assign, divided};
 use crate::cluster::points::{Points, code_distance};
-use crate::cluster::{bounds, gather, sample};
+use crate::cluster::{bounds, gather};
 use crate::core::metric::Metric;
 use crate::core::neighbors::Neighbor;
 use crate::core::rows::{Rows, Values};
@@ -20,12 +20,6 @@ use crate::error::Result;
 
 /// Points whose distances to centroids are held at once.
 const BLOCK_ROWS: usize = 1024;
-
-/// A cell of this many times the mean size is divided.
-const LARGE: usize = 4;
-
-/// Centroids that a large cell is given at most.
-const MORE: usize = 64;
 
 /// Points by cell.
 pub struct Cells {
@@ -56,7 +50,13 @@ impl Cells {
         let means = KMeans { n_cells, n_rounds: 6, sample_per_cell: 16, seed };
         let centroids = means.train(backend, rows, metric)?;
         let own = assign(backend, rows, metric, &centroids)?;
-        let (centroids, own) = divided(backend, points, centroids, own, seed)?;
+        let (centroids, own) = match divided(rows, metric, &centroids, &own, seed) {
+            Some(more) => {
+                let own = assign(backend, rows, metric, &more)?;
+                (more, own)
+            }
+            None => (centroids, own),
+        };
         let (centroids, own) = without_empty(&centroids, own);
         let n_cells = centroids.n_rows();
         let mut starts = vec![0usize; n_cells + 1];
@@ -136,38 +136,6 @@ fn code(codes: &Rows, row: usize) -> &[i8] {
         Values::I8(values) => &values[row * codes.dim()..(row + 1) * codes.dim()],
         _ => unreachable!("codes and their centroids are int8"),
     }
-}
-
-/// Gives large cells more centroids, at points of theirs, and assigns all points again.
-fn divided(
-    backend: &dyn Backend,
-    points: &Points,
-    centroids: Rows,
-    own: Vec<Neighbor>,
-    seed: u64,
-) -> Result<(Rows, Vec<Neighbor>)> {
-    let n_cells = centroids.n_rows();
-    let mean = own.len().div_ceil(n_cells.max(1)).max(1);
-    let mut counts = vec![0usize; n_cells];
-    own.iter().for_each(|neighbor| counts[neighbor.slot as usize] += 1);
-    let is_large = |cell: usize| n_cells > 1 && counts[cell] > LARGE * mean;
-    let mut more: Vec<usize> = Vec::new();
-    for cell in (0..n_cells).filter(|&cell| is_large(cell)) {
-        let members: Vec<usize> = (0..own.len())
-            .filter(|&point| own[point].slot as usize == cell && own[point].distance > 0.0)
-            .collect();
-        let chosen = sample(members.len(), (counts[cell] / mean).min(MORE), seed ^ cell as u64);
-        more.extend(chosen.into_iter().map(|i| members[i]));
-    }
-    if more.is_empty() {
-        return Ok((centroids, own));
-    }
-    let mut values: Vec<i8> =
-        (0..n_cells).flat_map(|cell| code(&centroids, cell).to_vec()).collect();
-    values.extend(more.iter().flat_map(|&point| code(&points.codes, point)));
-    let centroids = Rows::new(Values::I8(values), points.codes.dim())?;
-    let own = assign(backend, &points.codes, points.metric, &centroids)?;
-    Ok((centroids, own))
 }
 
 fn without_empty(centroids: &Rows, mut own: Vec<Neighbor>) -> (Rows, Vec<Neighbor>) {

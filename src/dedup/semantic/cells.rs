@@ -9,9 +9,9 @@ use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, Stream};
+use crate::cluster::KMeans;
 use crate::core::allow::Allow;
 use crate::core::metric::Metric;
-use crate::core::mix::stream;
 use crate::core::rows::{Rows, Values};
 use crate::dedup::job::{read_json, write_json};
 use crate::dedup::semantic::Scope;
@@ -24,7 +24,9 @@ const RECORDS_PER_CELL: u32 = 2048;
 /// Cells that a record is in: pairs across a border are found if one of these is common.
 const PROBES: usize = 2;
 /// Rows that each centroid is trained on.
-const SAMPLE_PER_CELL: u32 = 128;
+const SAMPLE_PER_CELL: usize = 128;
+/// Tells this use of the job's seed from others.
+const SAMPLE: u64 = 0x63_65_6c_6c;
 /// Rounds of training; cells hardly move after these.
 const ROUNDS: usize = 8;
 /// Rows assigned at once.
@@ -118,59 +120,20 @@ fn codes(numbers: &[u32], values: &[f32], dim: usize) -> (Vec<u32>, Vec<i8>) {
     (present, codes)
 }
 
-/// At most `k` centroids of a seeded sample; `None` if no row of it has a vector.
+/// About `k` centroids of a seeded sample; `None` if no row of it has a vector.
 fn train(rows: &StoredRows, k: u32, seed: u64, backend: &dyn Backend) -> Result<Option<Rows>> {
-    let (n, dim) = (rows.n_rows(), rows.dim());
-    let n_sampled = k.saturating_mul(SAMPLE_PER_CELL).min(n);
-    // One from each of equal stretches: no row twice, and the order of the input does not matter much.
-    let pick = |i: u32| {
-        let at = |i: u32| (u64::from(i) * u64::from(n) / u64::from(n_sampled)) as u32;
-        let (start, end) = (at(i), at(i + 1));
-        start + (stream(seed ^ 0x63656c6c, u64::from(i)) % u64::from(end - start)) as u32
+    let means = KMeans {
+        n_cells: k as usize,
+        n_rounds: ROUNDS,
+        sample_per_cell: SAMPLE_PER_CELL,
+        seed: seed ^ SAMPLE,
     };
-    let numbers: Vec<u32> = (0..n_sampled).map(pick).collect();
-    let (present, sample) = codes(&numbers, &rows.gather(&numbers)?, dim);
+    let sampled = means.sample(rows.n_rows() as usize);
+    let numbers: Vec<u32> = sampled.into_iter().map(|row| row as u32).collect();
+    let (present, sample) = codes(&numbers, &rows.gather(&numbers)?, rows.dim());
     if present.is_empty() {
         return Ok(None);
     }
-    let k = (k as usize).min(present.len());
-    let first = |i: usize| i * present.len() / k;
-    let mut centroids: Vec<i8> =
-        (0..k).flat_map(|i| sample[first(i) * dim..(first(i) + 1) * dim].to_vec()).collect();
-    centroids = level(&centroids.iter().map(|&x| i64::from(x)).collect::<Vec<_>>(), dim);
-    let n_rows = present.len() as u32;
-    let resident =
-        backend.upload(Arc::new(Rows::new(Values::I8(sample.clone()), dim)?), Metric::Dot)?;
-    for _ in 0..ROUNDS {
-        let now = Rows::new(Values::I8(centroids.clone()), dim)?;
-        let nearest = backend.assign(Stream::default(), &resident, 0..n_rows, &now)?;
-        // A centroid that lost all its rows stays where it is.
-        let mut sums: Vec<i64> = vec![0; k * dim];
-        for (row, near) in sample.chunks_exact(dim).zip(&nearest) {
-            let sum = &mut sums[near.slot as usize * dim..][..dim];
-            sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum += i64::from(x));
-        }
-        for (sum, old) in sums.chunks_exact_mut(dim).zip(centroids.chunks_exact(dim)) {
-            if sum.iter().all(|&x| x == 0) {
-                sum.iter_mut().zip(old).for_each(|(sum, &x)| *sum = i64::from(x));
-            }
-        }
-        let moved = level(&sums, dim);
-        if moved == centroids {
-            break;
-        }
-        centroids = moved;
-    }
-    Ok(Some(Rows::new(Values::I8(centroids), dim)?))
-}
-
-/// Directions scaled to one norm, the largest that 8 bits hold, so that the greatest product is the nearest.
-fn level(sums: &[i64], dim: usize) -> Vec<i8> {
-    let unit = |row: &[i64]| -> Vec<f64> {
-        let norm = row.iter().map(|&x| (x as f64).powi(2)).sum::<f64>().sqrt();
-        row.iter().map(|&x| x as f64 / norm.max(1.0)).collect()
-    };
-    let units: Vec<f64> = sums.chunks_exact(dim).flat_map(unit).collect();
-    let greatest = units.iter().fold(0.0f64, |most, x| most.max(x.abs()));
-    units.iter().map(|x| (x / greatest.max(f64::MIN_POSITIVE) * 127.0).round() as i8).collect()
+    let sample = Rows::new(Values::I8(sample), rows.dim())?;
+    means.train_even(backend, sample, Metric::Dot).map(Some)
 }
