@@ -75,7 +75,7 @@ class Side:
 
 def start_peers(folder):
     sides = []
-    for core in ("", "Haswell", "Zen"):
+    for core in ("", "Haswell", "Zen", "SkylakeX"):
         env = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
         env.pop("OPENBLAS_CORETYPE", None)
         if core:

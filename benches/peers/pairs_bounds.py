@@ -69,7 +69,7 @@ def best_numpy(path, folder):
     part = str(Path(folder) / "part.npy")
     np.save(part, np.load(path)[:8192])
     tried = {}
-    for core_type in ["", "Haswell", "Zen"]:
+    for core_type in ["", "Haswell", "Zen", "SkylakeX"]:
         for block in [1024, 2048, 4096]:
             times = [child(part, 0.95, block, core_type, part + ".out.npy") for _ in range(2)]
             tried[f"{core_type or 'default'} {block}"] = min(times)

@@ -3,17 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::backend::resident::Resident;
 use crate::backend::{Backend, Stream, Tile};
 use crate::core::allow::Allow;
 use crate::core::metric::Metric;
 use crate::core::mix::stream;
 use crate::core::rows::{Rows, Values};
 use crate::dedup::report::BorderReport;
+use crate::dedup::semantic::bytes::Bytes;
 use crate::dedup::semantic::cells::Cells;
 use crate::dedup::semantic::rows::StoredRows;
-use crate::dedup::semantic::{Scope, cosine, dot, within};
-use crate::dedup::semantic::{edge, join};
+use crate::dedup::semantic::{Scope, cosine, dot, edge, join};
 use crate::dedup::spill::RowReader;
 use crate::dedup::verify::{BINS, Edge};
 use crate::error::Result;
@@ -48,8 +47,8 @@ pub fn measure(
     let mut nearest = vec![-1.0f32; numbers.len()];
     let mut found: Vec<Edge> = Vec::new();
     if !numbers.is_empty() {
-        let queries = Arc::new(Rows::new(Values::F32(sample), rows.dim())?);
-        let resident = backend.upload(Arc::clone(&queries), Metric::Cosine)?;
+        let queries = Rows::new(Values::F32(sample), rows.dim())?;
+        let bytes = Bytes::place(backend, &queries)?;
         let groups = join::groups(scope)?;
         for start in (0..rows.n_rows()).step_by(BLOCK) {
             let block: Vec<u32> = (start..(start + BLOCK as u32).min(rows.n_rows())).collect();
@@ -58,15 +57,17 @@ pub fn measure(
                 continue;
             }
             let others = Arc::new(Rows::new(Values::F32(values), rows.dim())?);
-            let others = backend.upload(others, Metric::Cosine)?;
-            let near = backend.flat_scan(Stream::default(), &queries, &others, Allow::All, 2)?;
+            let placed = backend.upload(Arc::clone(&others), Metric::Cosine)?;
+            let near = backend.flat_scan(Stream::default(), &queries, &placed, Allow::All, 2)?;
             for ((best, near), &number) in nearest.iter_mut().zip(near).zip(&numbers) {
                 let other = near.iter().find(|near| block[near.slot as usize] != number);
                 *best = best.max(other.map_or(-1.0, |other| 1.0 - other.distance));
             }
             if cells.n_cells > 1 {
-                let sides = ((&resident, &numbers[..]), (&others, &block[..]));
-                brute(scope, rows, backend, &groups, sides, &mut found)?;
+                let sample = Side { rows: &queries, numbers: &numbers, bytes: &bytes };
+                let block_bytes = Bytes::place(backend, &others)?;
+                let block = Side { rows: &others, numbers: &block, bytes: &block_bytes };
+                brute(scope, rows, backend, &groups, (sample, block), &mut found)?;
             }
             scope.job.check_stop()?;
         }
@@ -98,7 +99,12 @@ fn present(rows: &StoredRows, numbers: &[u32]) -> Result<(Vec<u32>, Vec<f32>)> {
     Ok((kept, out))
 }
 
-type Side<'s> = (&'s Resident, &'s [u32]);
+/// Rows, their numbers in the file, and their bytes.
+struct Side<'s> {
+    rows: &'s Rows,
+    numbers: &'s [u32],
+    bytes: &'s Bytes,
+}
 
 /// All near pairs of two sides, exactly as the join judges them.
 fn brute(
@@ -109,21 +115,20 @@ fn brute(
     (a, b): (Side<'_>, Side<'_>),
     found: &mut Vec<Edge>,
 ) -> Result<()> {
-    let tile = Tile { a: 0..a.1.len() as u32, b: 0..b.1.len() as u32 };
+    let tile = Tile { a: 0..a.numbers.len() as u32, b: 0..b.numbers.len() as u32 };
     let similarity = scope.job.options.similarity;
-    let within = within(similarity, rows.dim());
     let (mut x, mut y) = (vec![0.0; rows.dim()], vec![0.0; rows.dim()]);
-    for pair in backend.pairs(Stream::default(), a.0, Some(b.0), &[tile], within)? {
+    for pair in a.bytes.near(backend, Some(b.bytes), tile, similarity)? {
         let (i, j) = (pair.a as usize, pair.b as usize);
-        let ranks = (rows.rank(a.1[i]), rows.rank(b.1[j]));
+        let ranks = (rows.rank(a.numbers[i]), rows.rank(b.numbers[j]));
         let refused = ranks.0 == ranks.1
             || ranks.0.max(ranks.1) < scope.n_references
             || !groups.is_empty() && groups[ranks.0 as usize] != groups[ranks.1 as usize];
         if refused {
             continue;
         }
-        a.0.host().widen(i, &mut x);
-        b.0.host().widen(j, &mut y);
+        a.rows.widen(i, &mut x);
+        b.rows.widen(j, &mut y);
         let verdict = edge(ranks.0, ranks.1, cosine(&x, &y, (dot(&x, &x), dot(&y, &y))));
         if verdict.similarity() >= similarity {
             found.push(verdict);

@@ -19,7 +19,9 @@ use crate::dedup::semantic::rows::StoredRows;
 use crate::dedup::spill::{RowWriter, Sorter};
 use crate::error::Result;
 
-/// Records that a cell should have, before each record is also put in its second cell.
+/// Records that are one cell: all pairs of so few take a fraction of a second, and no border loses one.
+const ONE_CELL: u32 = 16_384;
+/// Records that a cell should have otherwise, before each record is also put in its second cell.
 const RECORDS_PER_CELL: u32 = 2048;
 /// Cells that a record is in: pairs across a border are found if one of these is common.
 const PROBES: usize = 2;
@@ -103,8 +105,11 @@ pub fn run(scope: &Scope<'_>, rows: &StoredRows, backend: &dyn Backend) -> Resul
 
 /// Cells for `n` records: of even size while that is the cheaper part, then so that assigning does not outgrow joining.
 fn n_cells(n: u32) -> u32 {
+    if n <= ONE_CELL {
+        return 1;
+    }
     let most = (2.0 * f64::from(n).sqrt()) as u32;
-    (n / RECORDS_PER_CELL).min(most).max(1)
+    (n / RECORDS_PER_CELL).min(most)
 }
 
 /// Rows that are not zero, and their codes: elements in steps of a 127th of the greatest.

@@ -1,20 +1,18 @@
 //! All pairs of the cells at or above the similarity, judged by their full rows.
 //!
-//! The backend says which pairs may be near, a little more than are; the verdict is taken here, in 64 bits, so that the
-//! pairs do not depend on the backend, on its tiles or on the memory.
+//! The backend says which pairs may be near by their bytes, a little more than are; the verdict is taken here, in 64 bits,
+//! so that the pairs do not depend on the backend, on its tiles or on the memory.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::backend::resident::Resident;
-use crate::backend::{Backend, Stream, Tile};
-use crate::core::metric::Metric;
+use crate::backend::{Backend, Tile};
 use crate::core::rows::{Rows, Values};
+use crate::dedup::semantic::bytes::Bytes;
 use crate::dedup::semantic::cells::CellRow;
 use crate::dedup::semantic::rows::StoredRows;
-use crate::dedup::semantic::{Scope, cosine, dot, edge, within};
+use crate::dedup::semantic::{Scope, cosine, dot, edge};
 use crate::dedup::spill::{RowReader, RowWriter, Sorter};
 use crate::dedup::verify::{BINS, Edge, Tally};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,8 +22,8 @@ const PAIRS: u64 = 1 << 31;
 
 /// Rows in the memory of a backend, and what the verdict needs of them.
 struct Side {
-    resident: Resident,
-    values: Arc<Rows>,
+    bytes: Bytes,
+    values: Rows,
     squares: Vec<f64>,
     ranks: Vec<u32>,
 }
@@ -52,7 +50,7 @@ pub fn run(
     backend: &dyn Backend,
     path: &Path,
 ) -> Result<Vec<u64>> {
-    let row_bytes = rows.dim() as u64 * 4;
+    let row_bytes = rows.dim() as u64 * 5;
     // Two blocks of rows take a quarter of the budget, the pairs of a tile at most an eighth.
     let block = (scope.budget / 8 / row_bytes).clamp(256, 1 << 20) as usize;
     let tile = ((scope.budget / 8 / 16) as f64).sqrt().clamp(256.0, 4096.0) as u32;
@@ -124,10 +122,10 @@ impl Join<'_> {
         let numbers: Vec<u32> = members.iter().map(|member| member.row).collect();
         let values = self.rows.gather(&numbers)?;
         let squares = values.chunks_exact(self.rows.dim()).map(|row| dot(row, row)).collect();
-        let values = Arc::new(Rows::new(Values::F32(values), self.rows.dim())?);
-        let resident = self.backend.upload(Arc::clone(&values), Metric::Cosine)?;
+        let values = Rows::new(Values::F32(values), self.rows.dim())?;
+        let bytes = Bytes::place(self.backend, &values)?;
         let ranks = members.iter().map(|member| member.rank).collect();
-        Ok(Side { resident, values, squares, ranks })
+        Ok(Side { bytes, values, squares, ranks })
     }
 
     fn tiles(&mut self, a: &Side, b: Option<&Side>) -> Result<()> {
@@ -142,11 +140,9 @@ impl Join<'_> {
             })
             .map(|(i, j)| Tile { a: cut(i, n_a), b: cut(j, n_b) })
             .collect();
-        let within = within(self.scope.job.options.similarity, self.rows.dim());
+        let similarity = self.scope.job.options.similarity;
         for tile in tiles {
-            let other = b.map(|b| &b.resident);
-            let near =
-                self.backend.pairs(Stream::default(), &a.resident, other, &[tile], within)?;
+            let near = a.bytes.near(self.backend, b.map(|b| &b.bytes), tile, similarity)?;
             self.judge(a, b.unwrap_or(a), &near)?;
             self.scope.job.check_stop()?;
         }

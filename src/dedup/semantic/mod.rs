@@ -9,6 +9,7 @@
 //! are exact, and a record is dropped only for a kept one.
 
 pub mod border;
+pub mod bytes;
 pub mod cells;
 pub mod earlier;
 pub mod embed;
@@ -143,11 +144,6 @@ pub fn dot(a: &[f32], b: &[f32]) -> f64 {
 /// The edge of a pair of ranks with this cosine; below 0 counts as 0.
 pub fn edge(a: u32, b: u32, cosine: i32) -> Edge {
     Edge { worse: a.max(b), better: a.min(b), shared: cosine.max(0) as u32, union: ONE }
-}
-
-/// Distance up to which a backend's 32-bit sums may put a pair of this similarity.
-pub fn within(similarity: f64, dim: usize) -> f32 {
-    (1.0 - similarity) as f32 + (dim as f32 + 16.0) * f32::EPSILON
 }
 
 #[cfg(test)]
