@@ -5,7 +5,7 @@
 use crate::backend::cpu::line::{Source, sum_of};
 use crate::backend::cpu::panels::{Panel, Panels, ending};
 use crate::core::rows::Values;
-use crate::distance::simd::{Kernels, Side, Unit};
+use crate::distance::simd::{Kernels, Pass, Side, Unit};
 
 /// Bytes of a block of rows: half of a second-level cache of 512 KiB.
 const BLOCK_BYTES: usize = 256 << 10;
@@ -86,6 +86,9 @@ impl Tiles {
         let n_parts = (len * width * 4).div_ceil(PART_BYTES);
         for part in 0..n_parts {
             let (from, to) = (part * len / n_parts, (part + 1) * len / n_parts);
+            // The first panel brings the rows into the second-level cache; widened ones are there.
+            let fetch = panel.first == 0 && rows.floats().is_some();
+            let pass = Pass { first: part == 0, fetch };
             let starts: &mut [usize] = &mut self.starts;
             if let Some(elements) = queries.floats(panel, from, to) {
                 let base = match rows.floats() {
@@ -93,10 +96,10 @@ impl Tiles {
                     None => &self.floats,
                 };
                 let sums = bytemuck::cast_slice_mut(&mut self.sums);
-                kernels.tile(sum, width, base, starts, elements, sums, part == 0);
+                kernels.tile(sum, width, base, starts, elements, sums, pass);
             } else if let Some(units) = queries.units(panel, from, to) {
                 let sums = bytemuck::cast_slice_mut(&mut self.sums);
-                kernels.tile_bytes(sum, width, &self.units, starts, units, sums, part == 0);
+                kernels.tile_bytes(sum, width, &self.units, starts, units, sums, pass);
             }
             starts.iter_mut().for_each(|start| *start += to - from);
         }

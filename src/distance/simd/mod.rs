@@ -19,7 +19,7 @@ macro_rules! table {
             use crate::distance::simd::rows::{self, F16, F32, I8, RowStep, U8};
             use crate::distance::simd::tile::{self, Step};
             use crate::distance::simd::widen::{self, Bytes};
-            use crate::distance::simd::{Kernels, peak};
+            use crate::distance::simd::{Kernels, Pass, peak};
 
             $(#[target_feature(enable = $features)])?
             unsafe fn tile<S: Step, const MR: usize, const NV: usize>(
@@ -27,9 +27,9 @@ macro_rules! table {
                 starts: &[usize],
                 panel: &[S::E],
                 sums: &mut [S::E],
-                first: bool,
+                pass: Pass,
             ) {
-                tile::run::<S, MR, NV>(base, starts, panel, sums, first);
+                tile::run::<S, MR, NV>(base, starts, panel, sums, pass);
             }
 
             $(#[target_feature(enable = $features)])?
@@ -144,7 +144,7 @@ pub use finish::{Ending, Side};
 
 use crate::distance::Level;
 
-type TileFn<E> = unsafe fn(&[E], &[usize], &[E], &mut [E], bool);
+type TileFn<E> = unsafe fn(&[E], &[usize], &[E], &mut [E], Pass);
 type RowsFn<Q, R, Out> = unsafe fn(&[Q], &[R], &[usize], &mut [Out]);
 type FinishFn = unsafe fn(Ending, &mut [u32], Side<'_>, Side<'_>, &mut [bool]);
 
@@ -162,6 +162,15 @@ pub enum Sum {
 impl Sum {
     /// All sums.
     pub const ALL: [Self; 3] = [Self::Dot, Self::L2, Self::L1];
+}
+
+/// One pass of [`Kernels::tile`] over some elements of the rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// Sums are set; otherwise they are added to.
+    pub first: bool,
+    /// The rows were not read lately: the next are asked of memory while the present ones are at work.
+    pub fetch: bool,
 }
 
 /// How bytes are packed into 32-bit units for [`Kernels::tile_bytes`].
@@ -254,7 +263,7 @@ impl Kernels {
         check_starts(base, starts, panel / width);
     }
 
-    /// Adds to `sums` `[starts.len(), width]`, or with `first` sets them to, the sums between the queries of `panel`
+    /// Adds to `sums` `[starts.len(), width]`, or in a first pass sets them to, the sums between the queries of `panel`
     /// `[len, width]` and the `len` elements of `base` from each start on. Summed in 32-bit floats, element by element.
     ///
     /// # Panics
@@ -268,7 +277,7 @@ impl Kernels {
         starts: &[usize],
         panel: &[f32],
         sums: &mut [f32],
-        first: bool,
+        pass: Pass,
     ) {
         self.check_tile(base.len(), starts, panel.len(), width, sums.len());
         let table = match sum {
@@ -278,7 +287,7 @@ impl Kernels {
         };
         let run = table[self.vectors(width) - 1];
         // SAFETY: `at` asked the processor; `check_tile` has seen that rows, panel and sums fit one another.
-        unsafe { run(base, starts, panel, sums, first) }
+        unsafe { run(base, starts, panel, sums, pass) }
     }
 
     /// As [`Self::tile`] for bytes packed in [`Self::unit`]s; exact. `Sum::L2` gives the sums of `Sum::Dot`, from which
@@ -295,7 +304,7 @@ impl Kernels {
         starts: &[usize],
         panel: &[i32],
         sums: &mut [i32],
-        first: bool,
+        pass: Pass,
     ) {
         self.check_tile(base.len(), starts, panel.len(), width, sums.len());
         let table = match (sum, &self.tile_dot8) {
@@ -305,7 +314,7 @@ impl Kernels {
         };
         let run = table[self.vectors(width) - 1];
         // SAFETY: as in `tile`.
-        unsafe { run(base, starts, panel, sums, first) }
+        unsafe { run(base, starts, panel, sums, pass) }
     }
 
     /// Sets `out` to the sums of `query` with the rows of `base` that begin at `starts`, in 32-bit floats.

@@ -10,6 +10,9 @@ use crate::distance::scalar;
 /// (Higham 2002, 3.1), to first order.
 const U: f64 = 1.0 / (1 << 24) as f64;
 
+const FIRST: Pass = Pass { first: true, fetch: true };
+const NEXT: Pass = Pass { first: false, fetch: false };
+
 fn levels() -> Vec<&'static Kernels> {
     Level::available().into_iter().map(Kernels::at).collect()
 }
@@ -124,9 +127,9 @@ fn tiles_of_floats_equal_pairs_in_one_part_or_two() {
                     let mut sums = vec![7.0; n_rows * width];
                     let half = len / 2;
                     let (first, second) = panel.split_at(half * width);
-                    kernels.tile(sum, width, &base, &starts, first, &mut sums, true);
+                    kernels.tile(sum, width, &base, &starts, first, &mut sums, FIRST);
                     let later: Vec<usize> = starts.iter().map(|start| start + half).collect();
-                    kernels.tile(sum, width, &base, &later, second, &mut sums, false);
+                    kernels.tile(sum, width, &base, &later, second, &mut sums, NEXT);
                     for (i, &got) in sums.iter().enumerate() {
                         let query: Vec<f32> =
                             panel.iter().skip(i % width).step_by(width).copied().collect();
@@ -136,8 +139,8 @@ fn tiles_of_floats_equal_pairs_in_one_part_or_two() {
                     // A row's sum does not depend on its place in a block.
                     let mut alone = vec![0.0; width];
                     let last = &starts[n_rows - 1..];
-                    kernels.tile(sum, width, &base, last, first, &mut alone, true);
-                    kernels.tile(sum, width, &base, &[last[0] + half], second, &mut alone, false);
+                    kernels.tile(sum, width, &base, last, first, &mut alone, FIRST);
+                    kernels.tile(sum, width, &base, &[last[0] + half], second, &mut alone, NEXT);
                     assert_eq!(alone, sums[(n_rows - 1) * width..]);
                 }
             }
@@ -169,7 +172,7 @@ fn tile_of_bytes(kernels: &Kernels, width: usize, sum: Sum, len: usize, n_rows: 
     let (panel, base) = (units(6, len * width), units(7, len * n_rows));
     let starts: Vec<usize> = (0..n_rows).map(|row| row * len).collect();
     let mut sums = vec![7; n_rows * width];
-    kernels.tile_bytes(sum, width, &base, &starts, &panel, &mut sums, true);
+    kernels.tile_bytes(sum, width, &base, &starts, &panel, &mut sums, FIRST);
     for (i, &got) in sums.iter().enumerate() {
         let row = &base[starts[i / width]..][..len];
         let query = panel.iter().skip(i % width).step_by(width);

@@ -7,6 +7,7 @@
 
 use std::marker::PhantomData;
 
+use super::Pass;
 use super::lanes::{Lanes, Quads};
 
 /// One sum of products or differences over 32-bit units: a float, a pair of 16-bit integers or four bytes.
@@ -120,7 +121,7 @@ integers!(Dot8, Quads, sum, row, query => L::i_quads(sum, row, query));
 /// 32-bit units of a cache line.
 const LINE: usize = 16;
 
-/// Adds to `sums` `[starts.len(), width]`, or with `first` sets them to, what the units of `panel` `[len, width]` give
+/// Adds to `sums` `[starts.len(), width]`, or in a first pass sets them to, what the units of `panel` `[len, width]` give
 /// with the `len` units of `base` from each of `starts` on, where `width` is `NV` vectors. Sums are taken unit by unit in
 /// order, whatever the place of a row in its block.
 ///
@@ -133,7 +134,7 @@ pub(super) unsafe fn run<S: Step, const MR: usize, const NV: usize>(
     starts: &[usize],
     panel: &[S::E],
     sums: &mut [S::E],
-    first: bool,
+    pass: Pass,
 ) {
     let width = NV * S::N;
     let len = panel.len() / width;
@@ -147,7 +148,7 @@ pub(super) unsafe fn run<S: Step, const MR: usize, const NV: usize>(
             rows[m] = base.as_ptr().add(own[m.min(own.len() - 1)]);
             next[m] = base.as_ptr().add(starts[((block + 1) * MR + m).min(last)]);
         }
-        one_block::<S, MR, NV>([rows, next], panel.as_ptr(), len, sums, own.len(), first);
+        one_block::<S, MR, NV>([rows, next], panel.as_ptr(), len, sums, own.len(), pass);
         sums = sums.add(own.len() * width);
     }
 }
@@ -159,11 +160,11 @@ unsafe fn one_block<S: Step, const MR: usize, const NV: usize>(
     len: usize,
     sums: *mut S::E,
     n_rows: usize,
-    first: bool,
+    pass: Pass,
 ) {
     let width = NV * S::N;
     let mut acc = [[S::zero(); NV]; MR];
-    if !first {
+    if !pass.first {
         for m in 0..MR {
             for v in 0..NV {
                 acc[m][v] = S::load(sums.add(m.min(n_rows - 1) * width + v * S::N));
@@ -173,8 +174,10 @@ unsafe fn one_block<S: Step, const MR: usize, const NV: usize>(
     let mut at = panel;
     let mut k = 0;
     while k < len {
-        for m in 0..MR {
-            prefetch::<NV, _>(next[m].add(k));
+        if pass.fetch {
+            for m in 0..MR {
+                prefetch(next[m].add(k));
+            }
         }
         let end = len.min(k + LINE);
         while k < end {
@@ -201,19 +204,14 @@ unsafe fn one_block<S: Step, const MR: usize, const NV: usize>(
     }
 }
 
-/// Asks for the line at `at` of a row of the next block: with a narrow panel, where rows come from memory, into the second-level
-/// cache, for the panel fills the first; with a wide one, where they have come before, into the first. Nothing is read, so any
-/// address is good.
+/// Asks for the line at `at` of a row of the next block, into the second-level cache, for a panel fills most of the first.
+/// Nothing is read, so any address is good.
 #[inline(always)]
-unsafe fn prefetch<const NV: usize, T>(at: *const T) {
+unsafe fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
-        if NV == 1 {
-            _mm_prefetch::<_MM_HINT_T1>(at.cast());
-        } else {
-            _mm_prefetch::<_MM_HINT_T0>(at.cast());
-        }
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
