@@ -13,7 +13,7 @@ use crate::backend::cpu::Cpu;
 use crate::backend::cpu::minhash::MinHasher;
 use crate::backend::crossover::Crossover;
 use crate::backend::resident::{Resident, ResidentCodes};
-use crate::backend::{Backend, Facts, Note, Pair, RabitqScan, Stream, Tile, check};
+use crate::backend::{Backend, Facts, Note, Pair, Queueing, RabitqScan, Stream, Tile, check};
 use crate::core::allow::Allow;
 use crate::core::metric::Metric;
 use crate::core::neighbors::{Neighbor, merge};
@@ -254,6 +254,10 @@ fn products(n: usize, rows: &Resident) -> u64 {
 impl Backend for WithFallback {
     fn facts(&self) -> &Facts {
         self.card.facts()
+    }
+
+    fn queueing(&self, calls: &mut dyn FnMut() -> Result<()>) -> Result<Option<Queueing>> {
+        self.card.queueing(calls)
     }
 
     fn take_notes(&self) -> Vec<Note> {

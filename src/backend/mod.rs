@@ -122,6 +122,18 @@ impl fmt::Display for Note {
     }
 }
 
+/// Time between the call that launches a kernel and the kernel's start, summed over launches (SKIP, arXiv 2504.11750:
+/// "TKLQT"). Flat over batch sizes while the host is the bottleneck; rises once the card is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Queueing {
+    /// Launches that were measured.
+    pub n_launches: u64,
+    /// Sum, in microseconds; each launch is off by the time that a finished event takes to be seen, some microseconds.
+    pub total_us: f64,
+    /// Largest, in microseconds.
+    pub most_us: f64,
+}
+
 /// The operations. All are whole batches: shapes are checked first, and a call answers everything or fails.
 ///
 /// # Errors
@@ -136,6 +148,12 @@ pub trait Backend: Send + Sync {
     /// What was not done by the device itself since this was last asked, or was done in parts.
     fn take_notes(&self) -> Vec<Note> {
         Vec::new()
+    }
+
+    /// Makes the calls, and says how long the launches among them waited for the device; `None` where nothing is
+    /// launched, or where the device does not tell.
+    fn queueing(&self, calls: &mut dyn FnMut() -> Result<()>) -> Result<Option<Queueing>> {
+        calls().map(|()| None)
     }
 
     /// Places rows for use under `metric`; the bytes count against the budget until the handle is dropped.

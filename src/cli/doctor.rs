@@ -1,11 +1,13 @@
 //! `nearkin doctor`: what this machine has, what would be used, and why.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use crate::backend::cpu::roofline::read_bandwidth;
+use crate::backend::cpu::roofline::{MEMORY_BYTES, Roofline};
 use crate::backend::open::{Device, Opened, open};
 use crate::cli::{pool, say};
-use crate::distance::Level;
+use crate::distance::{Level, features};
 use crate::error::Result;
 
 #[derive(Debug, clap::Args)]
@@ -23,18 +25,16 @@ pub struct DoctorArgs {
 /// error as well.
 pub fn run(args: &DoctorArgs) -> Result<u8> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let one = pool(Some(1))?;
     let all = pool(Some(threads))?;
+    let roofs = [
+        Roofline::new(pool(Some(1))?, Level::best()),
+        Roofline::new(Arc::clone(&all), Level::best()),
+    ];
     let opened = open(args.device, &all, 1 << 30, None);
     let found = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "processor": {
-            "name": processor_name(),
-            "threads": threads,
-            "levels": Level::available().iter().map(|level| level.name()).collect::<Vec<_>>(),
-            "used": Level::best().name(),
-        },
-        "memory": memory(&one, &all),
+        "processor": processor(threads, &roofs),
+        "memory": memory(roofs),
         "cards": cards(),
         "asked": args.device.to_string(),
         "use": describe(&opened),
@@ -47,14 +47,42 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
     opened.map(|_| 0)
 }
 
-/// The name that the kernel gives, or the architecture.
-fn processor_name() -> String {
+fn processor(threads: usize, [one, all]: &[Roofline; 2]) -> Value {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    model.map_or_else(|| std::env::consts::ARCH.to_owned(), str::to_owned)
+    let line =
+        |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.split(": ").nth(1));
+    let (used, mut unused) = features();
+    // The standard library cannot be asked for these yet.
+    let amx = ["amx_int8", "amx_bf16"];
+    let flags = line("flags").unwrap_or_default();
+    unused.extend(amx.into_iter().filter(|name| flags.split(' ').any(|flag| flag == *name)));
+    let levels: Vec<&str> = Level::available().iter().map(|level| level.name()).collect();
+    json!({
+        "name": line("model name").unwrap_or(std::env::consts::ARCH),
+        "threads": threads,
+        "features": used,
+        "features_that_no_loop_uses": unused,
+        "levels": levels,
+        "used": Level::best().name(),
+        "why": why_level(),
+        "float_operations_per_second_one_thread": one.peak_floats().round(),
+        "float_operations_per_second_all_threads": all.peak_floats().round(),
+        "byte_operations_per_second_one_thread": one.peak_bytes().round(),
+        "byte_operations_per_second_all_threads": all.peak_bytes().round(),
+    })
 }
 
-fn memory(one: &rayon::ThreadPool, all: &rayon::ThreadPool) -> Value {
+/// Why the loops of the best level are used and no higher ones.
+fn why_level() -> String {
+    match Level::beyond() {
+        Some((above, missing)) => {
+            format!("{} needs {}, which this processor lacks", above.name(), missing.join(", "))
+        }
+        None => "the highest there is for this architecture".to_owned(),
+    }
+}
+
+fn memory([mut one, mut all]: [Roofline; 2]) -> Value {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = |name: &str| -> Option<u64> {
         let line = info.lines().find(|line| line.starts_with(name))?;
@@ -63,8 +91,8 @@ fn memory(one: &rayon::ThreadPool, all: &rayon::ThreadPool) -> Value {
     json!({
         "total_bytes": kib("MemTotal:").map(|kib| kib * 1024),
         "available_bytes": kib("MemAvailable:").map(|kib| kib * 1024),
-        "read_bytes_per_second_one_thread": read_bandwidth(one).round(),
-        "read_bytes_per_second_all_threads": read_bandwidth(all).round(),
+        "read_bytes_per_second_one_thread": one.read(MEMORY_BYTES).round(),
+        "read_bytes_per_second_all_threads": all.read(MEMORY_BYTES).round(),
     })
 }
 
@@ -146,24 +174,38 @@ fn describe(opened: &Result<Opened>) -> Value {
 fn print(found: &Value) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let processor = &found["processor"];
-    let levels: Vec<String> =
-        processor["levels"].as_array().into_iter().flatten().map(text).collect();
     say(format_args!("nearkin {}", text(&found["version"])));
+    let list = |value: &Value| -> String {
+        let all: Vec<String> = value.as_array().into_iter().flatten().map(text).collect();
+        if all.is_empty() { "none".to_owned() } else { all.join(" ") }
+    };
+    let giga = |of: &Value, name: &str, digits: usize| {
+        of[name].as_f64().map_or("?".into(), |x| format!("{:.digits$}", x / 1e9))
+    };
+    say(format_args!("processor  {}, {} threads", text(&processor["name"]), processor["threads"]));
+    say(format_args!("features   {}", list(&processor["features"])));
     say(format_args!(
-        "processor  {}, {} threads, {} (has {})",
-        text(&processor["name"]),
-        processor["threads"],
-        text(&processor["used"]),
-        levels.join(", ")
+        "           no loop uses: {}",
+        list(&processor["features_that_no_loop_uses"])
     ));
+    say(format_args!("loops      {}: {}", text(&processor["used"]), text(&processor["why"])));
+    for (what, name) in [("f32", "float"), ("int8", "byte")] {
+        let rate =
+            |threads: &str| giga(processor, &format!("{name}_operations_per_second_{threads}"), 0);
+        say(format_args!(
+            "{:10} {what} at most {} Gop/s by one thread, {} by all",
+            if what == "f32" { "arithmetic" } else { "" },
+            rate("one_thread"),
+            rate("all_threads")
+        ));
+    }
     let memory = &found["memory"];
-    let giga = |name: &str| memory[name].as_f64().map_or("?".into(), |x| format!("{:.1}", x / 1e9));
     say(format_args!(
         "memory     {} GB, {} free; read at {} GB/s by one thread, {} by all",
-        giga("total_bytes"),
-        giga("available_bytes"),
-        giga("read_bytes_per_second_one_thread"),
-        giga("read_bytes_per_second_all_threads")
+        giga(memory, "total_bytes", 1),
+        giga(memory, "available_bytes", 1),
+        giga(memory, "read_bytes_per_second_one_thread", 1),
+        giga(memory, "read_bytes_per_second_all_threads", 1)
     ));
     for card in found["cards"].as_array().into_iter().flatten() {
         let kind = text(&card["kind"]);

@@ -6,4 +6,4 @@ mod level;
 pub mod scalar;
 pub mod simd;
 
-pub use level::Level;
+pub use level::{Level, features};

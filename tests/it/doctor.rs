@@ -27,13 +27,29 @@ fn doctor_shows_the_machine_and_what_would_be_used() {
     let levels: Vec<&str> =
         nearkin::distance::Level::available().iter().map(|level| level.name()).collect();
     assert_eq!(found["processor"]["levels"], Value::from(levels));
+    let best = nearkin::distance::Level::best().name();
+    assert_eq!(found["processor"]["used"], best);
+    for feature in found["processor"]["features"].as_array().unwrap() {
+        let name = feature.as_str().unwrap();
+        let is_of_best = !name.starts_with("avx512") || best.starts_with("avx512");
+        let why = found["processor"]["why"].as_str().unwrap();
+        assert!(is_of_best || why.contains("lacks"), "{name} found, {best} used: {why}");
+    }
+    for rate in ["float", "byte"] {
+        for threads in ["one_thread", "all_threads"] {
+            let name = format!("{rate}_operations_per_second_{threads}");
+            assert!(found["processor"][&name].as_f64().unwrap() > 1e8, "{name}");
+        }
+    }
     assert!(found["memory"]["read_bytes_per_second_one_thread"].as_f64().unwrap() > 1e8);
     let kinds: Vec<&str> =
         found["cards"].as_array().unwrap().iter().map(|c| c["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["cuda", "wgpu"]);
     let screen = doctor(&[], &[]);
     let text = String::from_utf8(screen.stdout).unwrap();
-    for word in ["processor", "memory", "cuda", "wgpu", "would use"] {
+    for word in
+        ["processor", "features", "loops", "arithmetic", "memory", "cuda", "wgpu", "would use"]
+    {
         assert!(text.contains(word), "{word}: {text}");
     }
     assert!(text.lines().count() <= 24, "more than one screen: {text}");
@@ -82,5 +98,30 @@ fn bench_times_every_operation() {
     {
         assert!(cases.iter().any(|case| case["operation"] == operation), "{operation}");
     }
-    assert!(cases.iter().all(|case| case["products_per_second"].as_f64().unwrap() > 0.0));
+    let (roofs, card) = (&found["roofs"], &found["card"]);
+    for roof in ["memory_bytes", "float_operations", "byte_operations"] {
+        assert!(roofs[format!("{roof}_per_second")].as_f64().unwrap() > 1e8, "{roof}: {roofs}");
+    }
+    assert_eq!(card, "no card");
+    for case in cases {
+        assert!(case["operations_per_second"].as_f64().unwrap() > 0.0, "{case}");
+        assert!(case["share_of_reading"].as_f64().unwrap() > 0.0, "{case}");
+        let is_multiplied =
+            !["rabitq_scan", "minhash"].contains(&case["operation"].as_str().unwrap());
+        assert_eq!(case["share_of_peak"].is_number(), is_multiplied, "{case}");
+        assert!(case["tklqt_us"].is_null(), "{case}");
+    }
+}
+
+#[test]
+fn bench_fits_one_screen() {
+    let output = Command::new(env!("CARGO_BIN_EXE_nearkin"))
+        .args(["bench", "--device", "cpu", "--rows", "512", "--dim", "32", "--threads", "2"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("cpu: ") && text.contains(", 2 threads\nroofs: "), "{text}");
+    assert!(text.contains("TKLQT, crossover: no card"), "{text}");
+    assert!(text.lines().count() <= 24, "more than one screen: {text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "too wide: {text}");
 }

@@ -15,7 +15,7 @@ use cudarc::driver::{DriverError, result, sys};
 
 use super::launcher::{DeviceFacts, Launch, Launcher, Step};
 use super::module::Module;
-use crate::backend::Stream;
+use crate::backend::{Queueing, Stream};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Streams of a card: enough to overlap copies with kernels and two batches with one another.
@@ -75,18 +75,6 @@ impl<T> Doing<T> for Result<T, DriverError> {
     fn doing(self, what: &str) -> Result<T> {
         self.map_err(|error| failed(what, error))
     }
-}
-
-/// Time between the call that launches a kernel and the kernel's start, summed over launches (SKIP, arXiv 2504.11750:
-/// "TKLQT"). Flat over batch sizes while the host is the bottleneck; rises once the card is.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Queueing {
-    /// Launches that were measured.
-    pub n_launches: u64,
-    /// Sum, in microseconds; each launch is off by the time that a finished event takes to be seen, some microseconds.
-    pub total_us: f64,
-    /// Largest, in microseconds.
-    pub most_us: f64,
 }
 
 /// One stream with its staging: two halves of pinned memory, each free again when its event has passed.
@@ -215,18 +203,11 @@ impl Card {
         Ok(lock(&self.lanes[stream.0 as usize]))
     }
 
-    /// Starts or stops measuring the time that launches wait.
-    ///
-    /// # Errors
-    /// `device_failed` if the driver is older than 12.8 or the clocks cannot be compared.
-    pub fn measure_queueing(&self, is_on: bool) -> Result<()> {
-        if self.driver < TIMING_DRIVER {
-            let message = format!("driver {} cannot time events, 12.8 can", self.facts.driver);
-            return Err(Error::new(ErrorKind::Device, "device_failed", message));
-        }
+    /// Sets the event and the time from which all waiting is counted, once.
+    fn set_reference(&self) -> Result<()> {
         let lane = self.lane(Stream(0))?;
         let mut reference = lock(&self.reference);
-        if is_on && reference.is_none() {
+        if reference.is_none() {
             let event = timed_event()?;
             // SAFETY: event and stream are live; polling returns as soon as the event is seen to have passed.
             unsafe {
@@ -238,13 +219,7 @@ impl Card {
             }
             *reference = Some((event, Instant::now()));
         }
-        self.measures.store(is_on, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// What was measured so far.
-    pub fn queueing(&self) -> Queueing {
-        *lock(&self.queueing)
     }
 
     /// A function by name; its module is compiled by the driver when first asked for.
@@ -440,6 +415,18 @@ impl Lane {
 impl Launcher for Card {
     fn facts(&self) -> &DeviceFacts {
         &self.facts
+    }
+
+    fn queueing(&self, calls: &mut dyn FnMut() -> Result<()>) -> Result<Option<Queueing>> {
+        if self.driver < TIMING_DRIVER {
+            return calls().map(|()| None);
+        }
+        self.set_reference()?;
+        *lock(&self.queueing) = Queueing::default();
+        self.measures.store(true, Ordering::Relaxed);
+        let result = calls();
+        self.measures.store(false, Ordering::Relaxed);
+        result.map(|()| Some(*lock(&self.queueing)))
     }
 
     fn memory(&self) -> Result<(u64, u64)> {

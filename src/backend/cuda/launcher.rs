@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytemuck::Pod;
 
-use crate::backend::Stream;
+use crate::backend::{Queueing, Stream};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a device is.
@@ -86,6 +86,11 @@ pub trait Launcher: Send + Sync {
 
     /// Waits for the stream.
     fn synchronise(&self, stream: Stream) -> Result<()>;
+
+    /// Makes the calls, and says how long launches waited meanwhile; `None` on a device without a clock of its own.
+    fn queueing(&self, calls: &mut dyn FnMut() -> Result<()>) -> Result<Option<Queueing>> {
+        calls().map(|()| None)
+    }
 
     /// Does all steps. A device that can makes one graph of steps that come again.
     fn run(&self, stream: Stream, steps: &[Step]) -> Result<()> {

@@ -19,14 +19,16 @@ mod rows;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use self::device::{Card, Queueing};
+pub use self::device::Card;
 use self::launcher::{Launcher, Memory};
 use self::rows::{DeviceRows, Layout};
 use crate::backend::budget::Budget;
 use crate::backend::codes::{RabitqCodes, Survivor};
 use crate::backend::cpu::minhash::MinHasher;
 use crate::backend::resident::{Resident, ResidentCodes};
-use crate::backend::{Backend, BackendKind, Facts, Pair, RabitqScan, Stream, Tile, check};
+use crate::backend::{
+    Backend, BackendKind, Facts, Pair, Queueing, RabitqScan, Stream, Tile, check,
+};
 use crate::core::allow::Allow;
 use crate::core::metric::Metric;
 use crate::core::neighbors::Neighbor;
@@ -124,6 +126,10 @@ impl Call<'_> {
 impl Backend for Cuda {
     fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    fn queueing(&self, calls: &mut dyn FnMut() -> Result<()>) -> Result<Option<Queueing>> {
+        self.memory.launcher().queueing(calls)
     }
 
     fn upload(&self, rows: Arc<Rows>, metric: Metric) -> Result<Resident> {

@@ -68,6 +68,16 @@ macro_rules! table {
                 peak::run::<$lanes>(rounds, factor)
             }
 
+            $(#[target_feature(enable = $features)])?
+            unsafe fn burn_bytes<M: peak::Multiply>(rounds: u64, factor: i32) -> i32 {
+                peak::run_bytes::<M>(rounds, factor)
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn read<const P: usize>(words: &[i32]) -> i32 {
+                peak::read::<$lanes, P>(words)
+            }
+
             const N: usize = <$lanes as Lanes>::N;
 
             pub(in crate::distance::simd) static KERNELS: Kernels = Kernels {
@@ -107,6 +117,12 @@ macro_rules! table {
                 ],
                 finish: [finish::<N>, finish::<{ 2 * N }>],
                 burn,
+                burn_bytes: factors!($quads, burn_bytes, $lanes),
+                read: [
+                    read::<{ peak::PLACES[0] }>,
+                    read::<{ peak::PLACES[1] }>,
+                    read::<{ peak::PLACES[2] }>,
+                ],
                 widen_f16,
                 widen_u8: widen_bytes::<u8>,
                 widen_i8: widen_bytes::<i8>,
@@ -122,6 +138,16 @@ macro_rules! quads {
     };
     (lacks, $tile:ident, $lanes:ty, $mr:literal, $mr2:literal) => {
         None
+    };
+}
+
+/// The multiplication of those loops, or of the loops over two bytes at a time.
+macro_rules! factors {
+    (has, $burn:ident, $lanes:ty) => {
+        $burn::<peak::Four<$lanes>>
+    };
+    (lacks, $burn:ident, $lanes:ty) => {
+        $burn::<peak::Two<$lanes>>
     };
 }
 
@@ -198,6 +224,8 @@ pub struct Kernels {
     rows_i8: [RowsFn<i16, i8, i32>; 3],
     finish: [FinishFn; 2],
     burn: unsafe fn(u64, f32) -> f32,
+    burn_bytes: unsafe fn(u64, i32) -> i32,
+    read: [unsafe fn(&[i32]) -> i32; peak::PLACES.len()],
     widen_f16: unsafe fn(&[f16], &mut [f32]),
     widen_u8: unsafe fn(&[u8], &mut [i16]),
     widen_i8: unsafe fn(&[i8], &mut [i16]),
@@ -406,7 +434,24 @@ impl Kernels {
         // SAFETY: `at` asked the processor; no memory is touched.
         let sum = unsafe { (self.burn)(rounds, std::hint::black_box(1.0e-3)) };
         std::hint::black_box(sum);
-        rounds * peak::n_operations(self.lanes)
+        rounds * peak::n_operations(self.lanes, 1)
+    }
+
+    /// As [`Self::burn`], with the instruction by which [`Self::tile_bytes`] multiplies bytes.
+    pub fn burn_bytes(&self, rounds: u64) -> u64 {
+        // SAFETY: `at` asked the processor; no memory is touched.
+        let sum = unsafe { (self.burn_bytes)(rounds, std::hint::black_box(0x0301_0201)) };
+        std::hint::black_box(sum);
+        rounds * peak::n_operations(self.lanes, if self.tile_dot8.is_some() { 4 } else { 2 })
+    }
+
+    /// Ways to read, of which any may be the fastest; the first is a plain scan.
+    pub const N_READS: usize = peak::PLACES.len();
+
+    /// Reads `words` in the way of that number, below [`Self::N_READS`]; their sum, which wraps.
+    pub fn read(&self, way: usize, words: &[i32]) -> i32 {
+        // SAFETY: `at` asked the processor; the loop keeps to the slice.
+        unsafe { (self.read[way])(std::hint::black_box(words)) }
     }
 
     /// Widens 16-bit floats, which must be finite.

@@ -256,3 +256,20 @@ fn every_finite_half_is_widened_exactly() {
 fn a_row_past_the_end_is_not_read() {
     Kernels::at(Level::best()).rows_f32(Sum::Dot, &[0.0; 4], &[0.0; 9], &[5, 6], &mut [0.0; 2]);
 }
+
+#[test]
+fn every_way_to_read_reads_every_word() {
+    let words: Vec<i32> = (0..9000).map(|i| stream(1, i) as i32).collect();
+    for kernels in levels() {
+        for n in (0..300).chain([1023, 1024, 1025, 8999, 9000]) {
+            let want = words[..n].iter().fold(0i32, |sum, &word| sum.wrapping_add(word));
+            for way in 0..Kernels::N_READS {
+                assert_eq!(
+                    kernels.read(way, &words[..n]),
+                    want,
+                    "{kernels:?}, way {way}, {n} words"
+                );
+            }
+        }
+    }
+}
