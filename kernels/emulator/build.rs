@@ -1,11 +1,9 @@
-//! Compiles the kernels as they stand, with g++ and the shim in front of each. With `NEARKIN_EMULATOR_SANITIZE=address` they
-//! are built for the address sanitizer, whose library must then be preloaded: see README.md.
+//! Compiles the kernels as they stand, with g++ and the shim in front of each. With the feature `address-sanitizer` they are
+//! built for it, and its library must then be preloaded: see README.md.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
-
-const SANITIZE: &str = "NEARKIN_EMULATOR_SANITIZE";
 
 fn main() {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("set by cargo"));
@@ -13,13 +11,12 @@ fn main() {
     for path in [&kernels, &root.join("shim"), &root.join("tests")] {
         println!("cargo:rerun-if-changed={}", path.display());
     }
-    println!("cargo:rerun-if-env-changed={SANITIZE}");
     let out = PathBuf::from(env::var("OUT_DIR").expect("set by cargo"));
     let mut build = cc::Build::new();
     build.cpp(true).std("c++20").opt_level(2).include(root.join("shim")).include(&kernels);
     // Floats as the device takes them where the order is a contract: no contraction.
     build.flag("-ffp-contract=off").flag("-Wno-unknown-pragmas").warnings(true);
-    if env::var(SANITIZE).is_ok_and(|value| value == "address") {
+    if env::var_os("CARGO_FEATURE_ADDRESS_SANITIZER").is_some() {
         build.flag("-fsanitize=address").flag("-fno-omit-frame-pointer").debug(true);
         link_sanitizer();
     }
@@ -45,11 +42,13 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A file that includes the shim, then the kernel; its one function keeps the linker from dropping it.
+/// A file that includes the shim and all headers, then the kernel; its one function keeps the linker from dropping it. The
+/// kernel stands in a namespace without a name, since the sanitizer watches no variables that several files may share.
 fn wrapper(out: &Path, kernel: &Path, stem: &str) -> PathBuf {
     let path = out.join(format!("{stem}.cpp"));
     let text = format!(
-        "#include \"shim.h\"\n#include \"{}\"\nextern \"C\" void nearkin_anchor_{stem}() {{}}\n",
+        "#include \"shim.h\"\n#include <cuda_fp16.h>\n#include <cuda_pipeline.h>\nnamespace {{\n#include \"{}\"\n}}\n\
+         extern \"C\" void nearkin_anchor_{stem}() {{}}\n",
         kernel.display()
     );
     fs::write(&path, text).expect("the output folder can be written");

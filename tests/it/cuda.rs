@@ -74,6 +74,11 @@ impl Launcher for Emulated {
         Ok(())
     }
 
+    fn lend(&self, _: Stream, address: u64, n_bytes: u64) -> Result<()> {
+        self.device.lend(address, n_bytes as usize);
+        Ok(())
+    }
+
     fn launch(&self, _: Stream, launch: &Launch) -> Result<()> {
         let block = [launch.n_threads(), 1, 1];
         self.device

@@ -383,11 +383,26 @@ extern "C" int nearkin_emulator_launch(const char* name, const uint32_t* grid, c
                    std::to_string(found->second.n_threads));
     Launch launch{found->second.thunk, params, dim3{grid[0], grid[1], grid[2]}, dim3{size[0], size[1], size[2]},
                   shared_bytes, schedule, seed, {0}, {}, {}};
+#ifdef FIBER_SANITIZER
+    static std::mutex turns;
+    const std::lock_guard<std::mutex> turn(turns);
+    n_threads = 1;
+#endif
     std::vector<std::thread> others;
     for (uint32_t i = 1; i < n_threads; ++i) others.emplace_back([&] { launch.work(); });
     launch.work();
     for (std::thread& other : others) other.join();
     return launch.error.empty() ? 0 : say(std::string(name) + ": " + launch.error);
+}
+
+// The first `n_used` of `n_bytes` bytes may be touched from now on, the others not; only the address sanitizer watches.
+extern "C" void nearkin_emulator_lend(void* at, size_t n_used, size_t n_bytes) {
+#ifdef FIBER_SANITIZER
+    __asan_unpoison_memory_region(at, n_bytes);
+    __asan_poison_memory_region(static_cast<unsigned char*>(at) + n_used, n_bytes - n_used);
+#else
+    (void)at, (void)n_used, (void)n_bytes;
+#endif
 }
 
 // The names of all kernels, one a line; returns their bytes.

@@ -98,7 +98,12 @@ template <class Value> Value unpack(const Payload& payload) {
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
+#ifdef __SANITIZE_ADDRESS__
+// Watched only where it is no thread's own: launches then take turns.
+#define __shared__ static
+#else
 #define __shared__ static thread_local
+#endif
 #define threadIdx (::emulator::current->thread)
 #define blockIdx (::emulator::current->block->index)
 #define blockDim (::emulator::current->block->size)

@@ -55,6 +55,7 @@ mod ffi {
             message: *mut c_char,
             message_bytes: usize,
         ) -> c_int;
+        pub fn nearkin_emulator_lend(at: *mut c_void, n_used: usize, n_bytes: usize);
         pub fn nearkin_emulator_names(out: *mut c_char, n_bytes: usize) -> usize;
         pub fn nearkin_emulator_anchor();
     }
@@ -179,6 +180,21 @@ impl Emulator {
         Self::check(&state, address, n_bytes);
         // SAFETY: as in `copy_in`.
         unsafe { (address as *mut u8).write_bytes(byte, n_bytes) };
+    }
+
+    /// Sets the first `n_bytes` of a piece to zero; until it is lent again, the sanitizer lets nobody touch the others.
+    ///
+    /// # Panics
+    /// If it is no piece, or a smaller one.
+    #[allow(unsafe_code)]
+    pub fn lend(&self, address: u64, n_bytes: usize) {
+        let state = self.state();
+        let layout = state.live.get(&address).expect("the address of a piece");
+        assert!(n_bytes <= layout.size(), "{n_bytes} bytes of a piece of {}", layout.size());
+        // SAFETY: a live allocation of this size.
+        unsafe { ffi::nearkin_emulator_lend(address as *mut c_void, n_bytes, layout.size()) };
+        drop(state);
+        self.fill(address, 0, n_bytes);
     }
 
     /// Runs a kernel to its end; `args` is its one struct of arguments.

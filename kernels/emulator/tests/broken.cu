@@ -48,6 +48,35 @@ __device__ __forceinline__ void past_end(const FaultArgs& args) {
 }
 KERNEL(fault_past_end, 128, FaultArgs, (past_end))
 
+// Reads one element before `in` when unsound.
+__device__ __forceinline__ void before_start(const FaultArgs& args) {
+    const uint32_t i = blockIdx.x * 128 + threadIdx.x;
+    args.out[i] = args.in[int64_t(i) - (i > 0 || !args.is_sound)];
+}
+KERNEL(fault_before_start, 128, FaultArgs, (before_start))
+
+// Reads one element past the end of static shared memory when unsound; in a template, as most of the kernels' is.
+template <int N> __device__ __forceinline__ void past_shared(const FaultArgs& args) {
+    __shared__ uint32_t staged[N];
+    staged[threadIdx.x] = args.in[threadIdx.x];
+    __syncthreads();
+    args.out[blockIdx.x * N + threadIdx.x] = staged[threadIdx.x + (args.is_sound ? 0 : 1)];
+}
+KERNEL(fault_past_shared, 128, FaultArgs, (past_shared<128>))
+
+// Writes one element past the end of dynamic shared memory of 128 elements when unsound.
+__device__ __forceinline__ void past_dynamic(const FaultArgs& args) {
+    DYNAMIC_SHARED(bytes);
+    uint32_t* staged = reinterpret_cast<uint32_t*>(bytes);
+    staged[threadIdx.x + (args.is_sound ? 0 : 1)] = 1;
+    args.out[blockIdx.x * 128 + threadIdx.x] = 1;
+}
+KERNEL(fault_past_dynamic, 128, FaultArgs, (past_dynamic))
+
+// Writes one element past what a call was lent of a larger piece when unsound.
+__device__ __forceinline__ void past_lent(const FaultArgs& args) { past_end(args); }
+KERNEL(fault_past_lent, 128, FaultArgs, (past_lent))
+
 struct InstructionArgs {
     const uint32_t* in;  // [32, 8]
     uint32_t* out;       // [32, 16]

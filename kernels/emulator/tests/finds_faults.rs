@@ -86,11 +86,58 @@ fn a_launch_that_cannot_be_is_refused() {
     assert!(device.allocate(2 << 20).is_none());
 }
 
-/// Run by hand under the address sanitizer (README.md), where it must stop the process.
-#[test]
-#[ignore = "stops the process under the address sanitizer, which is its point"]
-fn a_write_past_the_end_stops_the_address_sanitizer() {
-    run(Schedule::Forward, "fault_past_end", false, 1).unwrap();
+/// What only the address sanitizer finds: see `.ci/sanitize`.
+#[cfg(feature = "address-sanitizer")]
+mod sanitizer {
+    use std::process::Command;
+
+    use super::*;
+
+    const FAULTS: [(&str, &str); 5] = [
+        ("fault_past_end", "WRITE of size 4"),
+        ("fault_past_lent", "use-after-poison"),
+        ("fault_before_start", "READ of size 4"),
+        ("fault_past_shared", "global-buffer-overflow"),
+        ("fault_past_dynamic", "heap-buffer-overflow"),
+    ];
+
+    #[test]
+    fn every_access_out_of_bounds_stops_the_process_and_no_sound_one_does() {
+        for (kernel, what) in FAULTS {
+            let ran = |is_sound: bool| {
+                let mut command = Command::new(std::env::current_exe().unwrap());
+                command.args(["--ignored", "--exact", "sanitizer::one_kernel", "--nocapture"]);
+                command.env("KERNEL", kernel).env("IS_SOUND", is_sound.to_string());
+                command.output().unwrap()
+            };
+            let sound = ran(true);
+            assert!(sound.status.success(), "{kernel}: {}", String::from_utf8_lossy(&sound.stderr));
+            let unsound = ran(false);
+            let said = String::from_utf8_lossy(&unsound.stderr).into_owned();
+            assert!(!unsound.status.success(), "{kernel} passed");
+            for part in ["AddressSanitizer", what, "broken.cu"] {
+                assert!(said.contains(part), "{kernel}: no {part} in {said}");
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "run by the test above, in a process of its own"]
+    fn one_kernel() {
+        let kernel = std::env::var("KERNEL").unwrap();
+        let is_sound = std::env::var("IS_SOUND").unwrap() == "true";
+        let device = Emulator::new(Schedule::Forward, 2, 1 << 20);
+        let n_threads = N_BLOCKS * 128;
+        let input = device.allocate(4 * n_threads as usize).unwrap();
+        // The thread past the end must be there.
+        let n = n_threads - u32::from(["fault_past_end", "fault_past_lent"].contains(&&*kernel));
+        let is_lent = kernel == "fault_past_lent";
+        let output = device.allocate(if is_lent { 4096 } else { 4 * n as usize }).unwrap();
+        device.lend(output, 4 * n as usize);
+        let mut args: Vec<u8> = [input, output].iter().flat_map(|x| x.to_ne_bytes()).collect();
+        args.extend([u32::from(is_sound), n].iter().flat_map(|x| x.to_ne_bytes()));
+        device.launch(&kernel, [N_BLOCKS, 1, 1], [128, 1, 1], 512, &args).unwrap();
+    }
 }
 
 fn byte(words: &[u32], i: usize, is_signed: bool) -> i32 {

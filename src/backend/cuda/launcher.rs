@@ -81,6 +81,11 @@ pub trait Launcher: Send + Sync {
     /// Sets bytes.
     fn fill(&self, stream: Stream, address: u64, byte: u8, n_bytes: u64) -> Result<()>;
 
+    /// Sets the first bytes of a piece to zero, for a call that will touch no others of it.
+    fn lend(&self, stream: Stream, address: u64, n_bytes: u64) -> Result<()> {
+        self.fill(stream, address, 0, n_bytes)
+    }
+
     /// Starts a kernel.
     fn launch(&self, stream: Stream, launch: &Launch) -> Result<()>;
 
@@ -203,7 +208,7 @@ impl Memory {
         let waiting = self.waiting(stream).get_mut(&class).and_then(Vec::pop);
         let address = waiting.map_or_else(|| self.allocate(class), Ok)?;
         let buffer = Buffer { memory: Arc::clone(self), address, n_bytes, stream: Some(stream) };
-        self.launcher.fill(stream, address, 0, n_bytes)?;
+        self.launcher.lend(stream, address, n_bytes)?;
         Ok(buffer)
     }
 
