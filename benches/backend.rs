@@ -1,91 +1,332 @@
-//! What the processor's scans do beside what the machine could do.
+//! The processor's operations, each beside the least time that this machine's roofs allow it.
 //!
 //! ```sh
-//! cargo bench --no-default-features --bench backend -- flat_scan ROWS.npy QUERIES.npy [--batches 1,16] [--dtypes f32,int8]
-//! cargo bench --no-default-features --bench backend -- pairs ROWS.npy --within 0.1
-//! cargo bench --no-default-features --bench backend -- roof
+//! cargo bench --no-default-features --bench backend -- [FILTER]              # criterion
+//! cargo bench --no-default-features --bench backend -- --json FILE [FILTER]  # seconds of every repetition
 //! ```
 //!
-//! Common: `--repetitions N`, `--threads N` (1), `--level avx2`, `--json FILE`. Without files, rows are made by seed: 62,436 of
-//! `--dim` (384). Times are CPU seconds of the calling thread with one thread, so that other work on the machine counts
-//! less, and wall seconds with more; the best of all repetitions is shown, the file has every one.
+//! Names are `operation/metric/dim/backend`, then element type and batch. Small by default, `BENCH_FULL=1` for real sizes.
+//! `NEARKIN_BENCH_ROWS` and `NEARKIN_BENCH_QUERIES` name `.npy` files of floats to use instead of rows made by seed,
+//! `NEARKIN_BENCH_LEVEL` an instruction set below the best (`avx2`), `NEARKIN_BENCH_THREADS` a number of threads (1).
+//!
+//! `--json` is for scripts that compare with peers in turns: criterion says nothing of single repetitions. Its times are
+//! processor seconds of the calling thread with one thread, so that other work on the machine counts less, and wall
+//! seconds with more.
 
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use half::f16;
+use criterion::{Criterion, Throughput};
+use nearkin::backend::codes::RabitqQuery;
 use nearkin::backend::cpu::Cpu;
-use nearkin::backend::{Backend, Stream, Tile};
+use nearkin::backend::cpu::roofline::Roofline;
+use nearkin::backend::{Backend, RabitqScan, Stream, Tile};
 use nearkin::core::allow::Allow;
 use nearkin::core::metric::Metric;
 use nearkin::core::mix::stream;
 use nearkin::core::rows::{Rows, Values};
 use nearkin::distance::Level;
-use nearkin::distance::simd::Kernels;
+use nearkin::quant::rabitq::Rabitq;
+use nearkin::quant::search::E0;
+use nearkin::record::npy;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 /// Neighbors asked for.
 const K: usize = 10;
 
-struct Options {
-    what: String,
-    files: Vec<String>,
-    batches: Vec<usize>,
-    dtypes: Vec<String>,
-    repetitions: usize,
+const SEED: u64 = 1;
+
+/// Repetitions of a case in a file of seconds.
+const REPETITIONS: usize = 7;
+
+/// Cosine distance up to which `pairs` reports.
+const WITHIN: f32 = 0.1;
+
+/// What bounds the arithmetic of a case.
+#[derive(Clone, Copy)]
+enum Unit {
+    Floats,
+    Bytes,
+    /// No roof is measured for it.
+    LookUps,
+}
+
+/// One operation on given inputs.
+struct Case<'c> {
+    /// `operation/metric/dim/backend`.
+    group: String,
+    /// Element type and batch.
+    inputs: String,
+    throughput: Throughput,
+    /// Bytes that must be read at least, and multiplications that must be made.
+    n_bytes: usize,
+    n_products: usize,
+    unit: Unit,
+    run: Box<dyn FnMut() + 'c>,
+}
+
+/// Where cases run.
+struct Machine {
+    cpu: Cpu,
+    is_full: bool,
+}
+
+/// What is measured of them, and where it goes.
+struct Sink {
+    roofs: Roofline,
+    peak_floats: f64,
+    peak_bytes: f64,
     n_threads: usize,
-    level: Level,
-    dim: usize,
-    within: f32,
-    json: Option<String>,
+    filter: String,
+    output: Output,
 }
 
-fn options() -> Options {
-    let mut options = Options {
-        what: "flat_scan".to_owned(),
-        files: Vec::new(),
-        batches: vec![1, 16, 256, 1000],
-        dtypes: vec!["f32".to_owned()],
-        repetitions: 5,
-        n_threads: 1,
-        level: Level::best(),
-        dim: 384,
-        within: 0.1,
-        json: None,
+enum Output {
+    Report(Box<Criterion>),
+    Seconds { path: String, results: Vec<Value> },
+}
+
+fn main() {
+    let mut args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let json = args.iter().position(|arg| arg == "--json").map(|at| {
+        args.remove(at);
+        assert!(at < args.len(), "--json wants a file");
+        args.remove(at)
+    });
+    let filter = args.iter().find(|arg| !arg.starts_with('-')).cloned().unwrap_or_default();
+    let output = match json {
+        Some(path) => Output::Seconds { path, results: Vec::new() },
+        None => Output::Report(Box::new(Criterion::default().configure_from_args())),
     };
-    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
-    let mut is_first = true;
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().unwrap_or_else(|| panic!("{arg} wants a value"));
-        match arg.as_str() {
-            "--batches" => options.batches = value().split(',').map(number).collect(),
-            "--dtypes" => options.dtypes = value().split(',').map(str::to_owned).collect(),
-            "--repetitions" => options.repetitions = number(&value()),
-            "--threads" => options.n_threads = number(&value()),
-            "--dim" => options.dim = number(&value()),
-            "--within" => options.within = value().parse().expect("a distance"),
-            "--json" => options.json = Some(value()),
-            "--level" => {
-                let name = value();
-                let level = Level::available().into_iter().find(|level| level.name() == name);
-                options.level = level.expect("a level of this processor");
-            }
-            _ if is_first => options.what = arg,
-            _ => options.files.push(arg),
-        }
-        is_first = false;
+    let (machine, mut sink) = open(filter, output);
+    for (rows, queries) in machine.inputs() {
+        machine.scans(&rows, &queries, &mut sink);
+        machine.small(&rows, &queries, &mut sink);
+        machine.codes(&rows, &queries, &mut sink);
     }
-    options
+    sink.close();
 }
 
-fn number(text: &str) -> usize {
-    text.parse().expect("a number")
+/// A variable of the environment.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Seconds of every repetition.
-fn times(options: &Options, mut run: impl FnMut()) -> Vec<f64> {
+fn open(filter: String, output: Output) -> (Machine, Sink) {
+    let level = variable("NEARKIN_BENCH_LEVEL").map_or_else(Level::best, |name| {
+        let level = Level::available().into_iter().find(|level| level.name() == name);
+        level.unwrap_or_else(|| panic!("{name} is no level of this processor"))
+    });
+    let n_threads = variable("NEARKIN_BENCH_THREADS").map_or(1, |n| n.parse().expect("threads"));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build();
+    let pool = Arc::new(pool.expect("threads"));
+    let roofs = Roofline::new(Arc::clone(&pool), level);
+    let (peak_floats, peak_bytes) = (roofs.peak_floats(), roofs.peak_bytes());
+    println!(
+        "roofs of {}, {n_threads} threads: {:.0} Gop/s of f32, {:.0} of int8",
+        level.name(),
+        peak_floats / 1e9,
+        peak_bytes / 1e9
+    );
+    let is_full = variable("BENCH_FULL").is_some_and(|value| value == "1");
+    let machine = Machine { cpu: Cpu::at_level(pool, 1 << 34, level), is_full };
+    (machine, Sink { roofs, peak_floats, peak_bytes, n_threads, filter, output })
+}
+
+impl Machine {
+    /// Rows and queries of every dim, or those of the files.
+    fn inputs(&self) -> Box<dyn Iterator<Item = (Rows, Rows)>> {
+        let files = (variable("NEARKIN_BENCH_ROWS"), variable("NEARKIN_BENCH_QUERIES"));
+        let (n_rows, dims) = match self.is_full {
+            true => (62_436, vec![96, 384, 768, 1536]),
+            false => (8192, vec![96, 384]),
+        };
+        match files {
+            (Some(rows), Some(queries)) => {
+                Box::new(std::iter::once((floats(&rows), floats(&queries))))
+            }
+            (None, None) => {
+                let made = move |dim| (made(n_rows, dim, 1), made(1000, dim, 2));
+                Box::new(dims.into_iter().map(made))
+            }
+            _ => panic!("NEARKIN_BENCH_ROWS and NEARKIN_BENCH_QUERIES go together"),
+        }
+    }
+
+    fn group(&self, operation: &str, metric: Metric, dim: usize) -> String {
+        format!("{operation}/{metric}/{dim}/cpu-{}", self.cpu.level().name())
+    }
+
+    /// `flat_scan` and `pairs`: whole blocks of rows.
+    fn scans(&self, rows: &Rows, queries: &Rows, sink: &mut Sink) {
+        let (cpu, dim) = (&self.cpu, rows.dim());
+        for (dtype, unit) in [("f32", Unit::Floats), ("int8", Unit::Bytes)] {
+            let typed = Arc::new(converted(rows, dtype));
+            let (n_rows, n_bytes) = (typed.n_rows(), typed.n_bytes() as usize);
+            let some = typed.slice(0..n_rows.min(if self.is_full { 20_000 } else { 4096 }));
+            let resident = cpu.upload(typed, Metric::Dot).expect("the budget holds the rows");
+            let queries = converted(queries, dtype);
+            let batches = if self.is_full { &[1, 16, 256, 1000][..] } else { &[1, 16, 256] };
+            for &batch in batches {
+                let batched = queries.slice(0..batch.min(queries.n_rows()));
+                sink.measure(Case {
+                    group: self.group("flat_scan", Metric::Dot, dim),
+                    inputs: format!("{dtype}/{batch}"),
+                    throughput: Throughput::Bytes(n_bytes as u64),
+                    n_bytes,
+                    n_products: n_rows * dim * batched.n_rows(),
+                    unit,
+                    run: Box::new(|| {
+                        let found = cpu.flat_scan(Stream(0), &batched, &resident, Allow::All, K);
+                        black_box(found.expect("a scan"));
+                    }),
+                });
+            }
+            let (n_rows, n_bytes) = (some.n_rows(), some.n_bytes() as usize);
+            let resident = cpu.upload(Arc::new(some), Metric::Cosine).expect("room for rows");
+            let tile = [Tile { a: 0..n_rows as u32, b: 0..n_rows as u32 }];
+            sink.measure(Case {
+                group: self.group("pairs", Metric::Cosine, dim),
+                inputs: format!("{dtype}/{n_rows}"),
+                throughput: Throughput::Elements(n_rows as u64),
+                n_bytes,
+                n_products: n_rows * (n_rows - 1) / 2 * dim,
+                unit,
+                run: Box::new(|| {
+                    let found = cpu.pairs(Stream(0), &resident, None, &tile, WITHIN);
+                    black_box(found.expect("a join"));
+                }),
+            });
+        }
+    }
+
+    /// `assign` and `gather`, of floats.
+    fn small(&self, rows: &Rows, queries: &Rows, sink: &mut Sink) {
+        let (cpu, dim, n_rows) = (&self.cpu, rows.dim(), rows.n_rows());
+        let resident = cpu.upload(Arc::new(rows.clone()), Metric::L2).expect("room for rows");
+        let centroids = queries.slice(0..256.min(queries.n_rows()));
+        sink.measure(Case {
+            group: self.group("assign", Metric::L2, dim),
+            inputs: format!("f32/{}", centroids.n_rows()),
+            throughput: Throughput::Elements(n_rows as u64),
+            n_bytes: n_rows * dim * 4,
+            n_products: n_rows * dim * centroids.n_rows(),
+            unit: Unit::Floats,
+            run: Box::new(|| {
+                let range = 0..n_rows as u32;
+                let nearest = cpu.assign(Stream(0), &resident, range, &centroids);
+                black_box(nearest.expect("centroids"));
+            }),
+        });
+        let few = queries.slice(0..16.min(queries.n_rows()));
+        let slot = |q: usize, i: u64| (stream(q as u64, i) % n_rows as u64) as u32;
+        let slots: Vec<Vec<u32>> =
+            (0..few.n_rows()).map(|q| (0..256).map(|i| slot(q, i)).collect()).collect();
+        let n_gathered = 256 * few.n_rows();
+        sink.measure(Case {
+            group: self.group("gather", Metric::L2, dim),
+            inputs: format!("f32/{}", few.n_rows()),
+            throughput: Throughput::Bytes((n_gathered * dim * 4) as u64),
+            n_bytes: n_gathered * dim * 4,
+            n_products: n_gathered * dim,
+            unit: Unit::Floats,
+            run: Box::new(|| {
+                let distances = cpu.gather(Stream(0), &few, &resident, &slots);
+                black_box(distances.expect("slots"));
+            }),
+        });
+    }
+
+    /// `rabitq_scan` with a bound below all rows: the pass over one bit per element alone.
+    fn codes(&self, rows: &Rows, queries: &Rows, sink: &mut Sink) {
+        let (cpu, dim, n_rows) = (&self.cpu, rows.dim(), rows.n_rows());
+        let rabitq = Rabitq::of_mean(Metric::L2, rows, SEED).expect("rows");
+        let codes = Arc::new(rabitq.encode(cpu.pool(), rows, &|_| 0).expect("rows"));
+        let n_bytes = codes.signs.len() * 8;
+        let codes = cpu.upload_codes(codes).expect("room for codes");
+        let rotated = rabitq.rotate(&queries.slice(0..16.min(queries.n_rows()))).expect("rows");
+        let prepared: Vec<RabitqQuery> =
+            rotated.iter().map(|query| rabitq.prepare(query, 0, E0)).collect();
+        let lists: Vec<_> = prepared.iter().map(|query| [(0..n_rows as u32, query)]).collect();
+        let scan = |lists| RabitqScan { lists, bound: f32::NEG_INFINITY, k: K };
+        let scans: Vec<_> = lists.iter().map(|lists| scan(lists)).collect();
+        for batch in [1, scans.len()] {
+            let scans = &scans[..batch];
+            sink.measure(Case {
+                group: self.group("rabitq_scan", Metric::L2, dim),
+                inputs: format!("1 bit/{batch}"),
+                throughput: Throughput::Elements((n_rows * batch) as u64),
+                n_bytes,
+                n_products: n_rows * dim * batch,
+                unit: Unit::LookUps,
+                run: Box::new(|| {
+                    let survivors = cpu.rabitq_scan(Stream(0), scans, &codes, Allow::All);
+                    black_box(survivors.expect("codes"));
+                }),
+            });
+        }
+    }
+}
+
+impl Sink {
+    fn measure(&mut self, mut case: Case<'_>) {
+        let name = format!("{}/{}", case.group, case.inputs);
+        if !name.contains(&self.filter) {
+            return;
+        }
+        let reads = self.roofs.read(case.n_bytes as u64);
+        let peak = match case.unit {
+            Unit::Floats => Some(self.peak_floats),
+            Unit::Bytes => Some(self.peak_bytes),
+            Unit::LookUps => None,
+        };
+        let (read_s, compute_s) =
+            (case.n_bytes as f64 / reads, peak.map(|peak| 2.0 * case.n_products as f64 / peak));
+        let least = read_s.max(compute_s.unwrap_or_default());
+        match &mut self.output {
+            Output::Report(criterion) => {
+                let compute =
+                    compute_s.map_or("not known".into(), |s| format!("{:.3} ms", s * 1e3));
+                println!(
+                    "{name}: roof {:.3} ms (reading {:.3} ms, arithmetic {compute})",
+                    least * 1e3,
+                    read_s * 1e3
+                );
+                let mut group = criterion.benchmark_group(&case.group);
+                group.sample_size(10).throughput(case.throughput);
+                group.warm_up_time(Duration::from_millis(300));
+                group.measurement_time(Duration::from_secs(1));
+                group.bench_function(&case.inputs, |b| b.iter(&mut case.run));
+                group.finish();
+            }
+            Output::Seconds { results, .. } => {
+                let times = times(self.n_threads, &mut case.run);
+                let best = times.iter().copied().fold(f64::INFINITY, f64::min);
+                println!("{name}: {:.3} ms, {:.0} % of its roof", best * 1e3, 100.0 * least / best);
+                results.push(json!({
+                    "case": name, "seconds": times, "bytes": case.n_bytes, "products": case.n_products,
+                    "roof_bytes_per_s": reads, "roof_operations_per_s": peak, "threads": self.n_threads,
+                }));
+            }
+        }
+    }
+
+    fn close(self) {
+        match self.output {
+            Output::Report(criterion) => criterion.final_summary(),
+            Output::Seconds { path, results } => {
+                let text = serde_json::to_string_pretty(&results).expect("plain values");
+                std::fs::write(&path, text).unwrap_or_else(|error| panic!("{path}: {error}"));
+            }
+        }
+    }
+}
+
+/// Seconds of every repetition, after one that is not counted.
+fn times(n_threads: usize, run: &mut dyn FnMut()) -> Vec<f64> {
     let cpu = || {
         let now = clock_gettime(ClockId::ThreadCPUTime);
         Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
@@ -94,33 +335,18 @@ fn times(options: &Options, mut run: impl FnMut()) -> Vec<f64> {
     let one = |_| {
         let (wall, began) = (Instant::now(), cpu());
         run();
-        let used = if options.n_threads == 1 { cpu() - began } else { wall.elapsed() };
+        let used = if n_threads == 1 { cpu() - began } else { wall.elapsed() };
         used.as_secs_f64()
     };
-    (0..options.repetitions).map(one).collect()
+    (0..REPETITIONS).map(one).collect()
 }
 
-fn best(times: &[f64]) -> f64 {
-    times.iter().copied().fold(f64::INFINITY, f64::min)
-}
-
-/// A two-dimensional `.npy` of little-endian f32 or f16 in row-major order, as f32.
-fn read_npy(path: &str) -> Rows {
-    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00", "{path} is no npy of version 1");
-    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    let header = std::str::from_utf8(&bytes[10..start]).expect("a header of text");
-    assert!(header.contains("'fortran_order': False"), "{path} is column-major");
-    let shape = header.split('(').nth(1).and_then(|rest| rest.split(')').next());
-    let shape: Vec<usize> = shape.expect("a shape").split(',').map(|n| number(n.trim())).collect();
-    let body = &bytes[start..];
-    let values = if header.contains("'<f2'") {
-        body.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
-    } else {
-        assert!(header.contains("'<f4'"), "{path} is neither f4 nor f2");
-        body.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-    };
-    Rows::new(Values::F32(values), shape[1]).expect("rows")
+/// Rows of a file, as f32.
+fn floats(path: &str) -> Rows {
+    let rows = npy::read(Path::new(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let mut values = vec![0.0; rows.n_rows() * rows.dim()];
+    values.chunks_exact_mut(rows.dim()).enumerate().for_each(|(i, row)| rows.widen(i, row));
+    Rows::new(Values::F32(values), rows.dim()).expect("rows that were read")
 }
 
 /// Rows in all directions, by seed.
@@ -133,126 +359,10 @@ fn made(n_rows: usize, dim: usize, seed: u64) -> Rows {
 /// The same rows in another element type; bytes are scaled so that the largest element is 127.
 fn converted(rows: &Rows, dtype: &str) -> Rows {
     let Values::F32(values) = rows.values() else { unreachable!("all are read as f32") };
-    let most = values.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-    let scale = 127.0 / most;
-    let values = match dtype {
-        "f32" => Values::F32(values.clone()),
-        "f16" => Values::F16(values.iter().map(|&x| f16::from_f32(x)).collect()),
-        "int8" => Values::I8(values.iter().map(|x| (x * scale).round() as i8).collect()),
-        "u8" => Values::U8(values.iter().map(|x| (x * scale + 128.0).round() as u8).collect()),
-        _ => panic!("{dtype}, expected f32, f16, int8 or u8"),
-    };
-    Rows::new(values, rows.dim()).expect("rows")
-}
-
-/// What the machine could do: bytes read per second, and floating-point operations per second.
-struct Roof {
-    bandwidth: f64,
-    peak: f64,
-}
-
-fn roof(options: &Options, rows: &Rows) -> Roof {
-    let Values::F32(values) = rows.values() else { unreachable!("all are read as f32") };
-    let sum = || {
-        let mut sums = [0.0f32; 64];
-        for chunk in values.chunks_exact(64) {
-            for lane in 0..64 {
-                sums[lane] += chunk[lane];
-            }
-        }
-        black_box(sums);
-    };
-    let bandwidth = 4.0 * values.len() as f64 / best(&times(options, sum));
-    let (kernels, rounds) = (Kernels::at(options.level), 20_000_000);
-    let mut n_operations = 0;
-    let burn = times(options, || n_operations = kernels.burn(rounds));
-    let peak = n_operations as f64 / best(&burn);
-    println!("roof: {:.1} GB/s, {:.1} GFLOP/s", bandwidth / 1e9, peak / 1e9);
-    Roof { bandwidth, peak }
-}
-
-fn flat_scan(options: &Options, cpu: &Cpu, results: &mut Vec<Value>) {
-    let (rows, queries) = match &options.files[..] {
-        [rows, queries] => (read_npy(rows), read_npy(queries)),
-        _ => (made(62_436, options.dim, 1), made(1000, options.dim, 2)),
-    };
-    let roof = roof(options, &rows);
-    for dtype in &options.dtypes {
-        let typed = Arc::new(converted(&rows, dtype));
-        let (n_rows, dim) = (typed.n_rows(), typed.dim());
-        let n_bytes = typed.n_bytes() as f64;
-        let resident = cpu.upload(typed, Metric::Dot).expect("the budget holds the rows");
-        let queries = converted(&queries, dtype);
-        for &batch in &options.batches {
-            let batched = queries.slice(0..batch.min(queries.n_rows()));
-            let scan = || {
-                let found = cpu.flat_scan(Stream(0), &batched, &resident, Allow::All, K);
-                black_box(found.expect("a scan"));
-            };
-            let times = times(options, scan);
-            let seconds = best(&times);
-            let n_operations = 2.0 * (n_rows * dim * batch) as f64;
-            let (bandwidth, rate) = (n_bytes / seconds, n_operations / seconds);
-            println!(
-                "flat_scan/dot/{dim}/{dtype}/batch {batch}: {:.3} ms, {:.0} queries/s, {:.2e} rows/s, {:.1} GB/s ({:.0} % of \
-                 the roof), {:.1} GFLOP/s ({:.0} %)",
-                seconds * 1e3,
-                batch as f64 / seconds,
-                (n_rows * batch) as f64 / seconds,
-                bandwidth / 1e9,
-                100.0 * bandwidth / roof.bandwidth,
-                rate / 1e9,
-                100.0 * rate / roof.peak
-            );
-            results.push(json!({
-                "case": "flat_scan", "dim": dim, "n_rows": n_rows, "dtype": dtype, "batch": batch, "k": K,
-                "seconds": times, "roof_bytes_per_s": roof.bandwidth, "roof_flop_per_s": roof.peak,
-            }));
-        }
+    if dtype == "f32" {
+        return rows.clone();
     }
-}
-
-fn pairs(options: &Options, cpu: &Cpu, results: &mut Vec<Value>) {
-    let rows = match &options.files[..] {
-        [rows] => read_npy(rows),
-        _ => made(20_000, options.dim, 1),
-    };
-    let roof = roof(options, &rows);
-    let (n_rows, dim) = (rows.n_rows(), rows.dim());
-    let resident = cpu.upload(Arc::new(rows), Metric::Cosine).expect("the budget holds the rows");
-    let tile = [Tile { a: 0..n_rows as u32, b: 0..n_rows as u32 }];
-    let mut n_pairs = 0;
-    let times = times(options, || {
-        let found = cpu.pairs(Stream(0), &resident, None, &tile, options.within);
-        n_pairs = found.expect("a join").len();
-    });
-    let rate = (n_rows * n_rows * dim) as f64 / best(&times);
-    println!(
-        "pairs/cosine/{dim}/f32/{n_rows} rows: {:.3} s, {n_pairs} pairs, {:.1} GFLOP/s of the upper half ({:.0} %)",
-        best(&times),
-        rate / 1e9,
-        100.0 * rate / roof.peak
-    );
-    results.push(json!({
-        "case": "pairs", "dim": dim, "n_rows": n_rows, "within": options.within, "n_pairs": n_pairs,
-        "seconds": times, "roof_flop_per_s": roof.peak,
-    }));
-}
-
-fn main() {
-    let options = options();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.n_threads).build();
-    let cpu = Cpu::at_level(Arc::new(pool.expect("threads")), 1 << 34, options.level);
-    println!("{}, {} threads", cpu.facts().name, options.n_threads);
-    let mut results = Vec::new();
-    match options.what.as_str() {
-        "flat_scan" => flat_scan(&options, &cpu, &mut results),
-        "pairs" => pairs(&options, &cpu, &mut results),
-        "roof" => drop(roof(&options, &made(62_436, options.dim, 1))),
-        what => println!("{what}, expected flat_scan, pairs or roof"),
-    }
-    if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&results).expect("plain values");
-        std::fs::write(path, text).unwrap_or_else(|error| panic!("{path}: {error}"));
-    }
+    let scale = 127.0 / values.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    let values = values.iter().map(|x| (x * scale).round() as i8).collect();
+    Rows::new(Values::I8(values), rows.dim()).expect("rows")
 }

@@ -1,4 +1,4 @@
-//! Codes: rotation, encoding, the pass over one bit per element; and, on a real set, exact search by bounds.
+//! Codes: rotation and encoding; and, on a real set, exact search by bounds.
 //!
 //! `cargo bench --no-default-features --bench quant` measures on made-up rows. `... --bench quant -- --serve SET` loads
 //! `SET/base.npy` and `queries.npy`, answers commands on standard input, one JSON object per line, and is what
@@ -69,25 +69,6 @@ fn made_up(criterion: &mut Criterion) {
         group.bench_function(format!("encode/l2/{dim}"), |b| {
             b.iter(|| rabitq.encode(&pool, &rows, &|_| 0).expect("rows"))
         });
-        let codes = Arc::new(rabitq.encode(&pool, &rows, &|_| 0).expect("rows"));
-        let cpu = Cpu::new(pool, 1 << 33);
-        let codes = cpu.upload_codes(codes).expect("room");
-        let rotated = rabitq.rotate(&random_rows(16, dim, 2)).expect("rows");
-        let queries: Vec<RabitqQuery> =
-            rotated.iter().map(|query| rabitq.prepare(query, 0, E0)).collect();
-        let lists: Vec<_> = queries.iter().map(|query| [(0..n_rows as u32, query)]).collect();
-        for batch in [1, 16] {
-            // A bound below all rows leaves the pass over one bit alone.
-            let scan = |lists| RabitqScan { lists, bound: f32::NEG_INFINITY, k: K };
-            let scans: Vec<_> = lists[..batch].iter().map(|lists| scan(lists)).collect();
-            group.throughput(Throughput::Elements((n_rows * batch) as u64));
-            group.bench_function(
-                format!("rabitq_scan/l2/{dim}/{}/{batch}", cpu.facts().name),
-                |b| {
-                    b.iter(|| cpu.rabitq_scan(Stream(0), &scans, &codes, Allow::All).expect("room"))
-                },
-            );
-        }
     }
     group.finish();
 }
