@@ -53,6 +53,7 @@ pub fn names(options: &Options) -> FieldNames {
         id: "id".into(),
         rank: None,
         group: options.group_by.as_ref().map(|_| "group".into()),
+        vector: None,
         reserved: Vec::new(),
     }
 }

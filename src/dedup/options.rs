@@ -258,12 +258,17 @@ impl Options {
             Keep::Max(field) | Keep::Min(field) => Some(field.clone()),
             _ => None,
         };
+        let vector = match &self.embed {
+            Choice::Field(field) if self.method.is_semantic() => Some(field.clone()),
+            _ => None,
+        };
         let reserved = if self.annotate { ANNOTATIONS.map(String::from).to_vec() } else { vec![] };
         FieldNames {
             text: self.text_field.clone(),
             id: self.id_field.clone(),
             rank,
             group: self.group_by.clone(),
+            vector,
             reserved,
         }
     }

@@ -19,9 +19,8 @@ use crate::dedup::options::{Keep, Options};
 use crate::dedup::reference::NgramSet;
 use crate::dedup::spill::part_path;
 use crate::dedup::walk::{Part, Sink, Work};
-use crate::embed::given::vector_in;
 use crate::error::{IoContext, Result};
-use crate::record::reader::{Bad, Item, Position};
+use crate::record::reader::{Bad, Block, Item, Position};
 use crate::record::shingles::Shingler;
 use crate::record::{FieldNames, Fields, Problem};
 
@@ -194,17 +193,19 @@ impl<'o> Sketcher<'o> {
                 let names = self.names.clone();
                 let source = xxh3_64(part.file.source.as_bytes());
                 frame.n_lines = block.visit(&names, self.options.utf8, &mut |item| match item {
-                    Item::Record(position, raw, fields) => match self.bad_vector(raw) {
-                        None => self.add(&mut frame, source, part, position, &fields),
-                        Some(problem) => frame.add_bad(Bad {
-                            offset: position.offset,
-                            len: raw.len() as u64,
-                            line: position.line,
-                            raw: raw.to_vec(),
-                            problem,
-                            is_record: true,
-                        }),
-                    },
+                    Item::Record(position, raw, fields) => {
+                        match self.bad_vector(&block, position) {
+                            None => self.add(&mut frame, source, part, position, &fields),
+                            Some(problem) => frame.add_bad(Bad {
+                                offset: position.offset,
+                                len: raw.len() as u64,
+                                line: position.line,
+                                raw: raw.to_vec(),
+                                problem,
+                                is_record: true,
+                            }),
+                        }
+                    }
                     Item::Bad(bad) => frame.add_bad(bad),
                 });
             }
@@ -247,9 +248,9 @@ impl<'o> Sketcher<'o> {
     }
 
     /// Why the vector of a record cannot be used, if one is asked for.
-    fn bad_vector(&self, raw: &[u8]) -> Option<Problem> {
+    fn bad_vector(&self, block: &Block, position: Position) -> Option<Problem> {
         let (field, dim) = self.vector?;
-        vector_in(raw, field, Some(dim)).err()
+        block.vector(position, field, Some(dim)).err()
     }
 
     fn sign(&mut self, frame: &mut Frame) {

@@ -1,51 +1,16 @@
-//! Vectors that the caller brings: in a field of each record, or in a `.npy` file.
+//! Vectors that the caller brings in a `.npy` file. Those in a field of each record are read with it:
+//! `record/vector.rs`.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use half::f16;
-use sonic_rs::{JsonType, JsonValueTrait};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::core::limits::DIM;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::record::Problem;
-use crate::record::json::missing;
 use crate::record::npy::{Element, Header};
-
-/// The vector in `field` of a JSON object, as it stands there. `dim`, if known, is what it must have.
-///
-/// # Errors
-/// `field_missing`, `field_type`, `vector_not_finite`, `vector_dim` or `dim_range`.
-pub fn vector_in(record: &[u8], field: &str, dim: Option<usize>) -> Result<Vec<f32>, Problem> {
-    let value = sonic_rs::get(record, [field]).map_err(|_| missing(field))?;
-    let wrong = |what: &str| {
-        Problem::new("field_type", format!("{field:?} is {what}, expected a list of numbers"))
-    };
-    if value.get_type() != JsonType::Array {
-        return Err(wrong("no list"));
-    }
-    let values: Vec<f64> =
-        sonic_rs::from_str(value.as_raw_str()).map_err(|_| wrong("a list of something else"))?;
-    let values: Vec<f32> = values.into_iter().map(|x| x as f32).collect();
-    if let Some(at) = values.iter().position(|x| !x.is_finite()) {
-        let message = format!("{field:?}, element {at} is no finite 32-bit float");
-        return Err(Problem::new("vector_not_finite", message));
-    }
-    if !(1..=DIM).contains(&values.len()) {
-        let message = format!("{field:?} has {} numbers, expected 1 to {DIM}", values.len());
-        return Err(Problem::new("dim_range", message));
-    }
-    match dim {
-        Some(dim) if dim != values.len() => {
-            let message =
-                format!("{field:?} has {} numbers, the first record has {dim}", values.len());
-            Err(Problem::new("vector_dim", message))
-        }
-        _ => Ok(values),
-    }
-}
 
 /// A matrix in a `.npy` file of format 1 to 3: little-endian f2, f4 or f8, C order, two dimensions.
 #[derive(Debug)]
@@ -149,19 +114,6 @@ fn hash_file(file: &File, path: &Path, len: u64) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_vector_is_read_or_said_why_not() {
-        let read = |text: &str, dim| vector_in(text.as_bytes(), "v", dim).map_err(|p| p.code);
-        assert_eq!(read(r#"{"a": 1, "v": [1, -2.5, 3e-1]}"#, Some(3)), Ok(vec![1.0, -2.5, 0.3]));
-        assert_eq!(read(r#"{"v": [1, 2]}"#, Some(3)), Err("vector_dim"));
-        assert_eq!(read(r#"{"w": [1, 2]}"#, None), Err("field_missing"));
-        assert_eq!(read(r#"{"v": "1"}"#, None), Err("field_type"));
-        assert_eq!(read(r#"{"v": null}"#, None), Err("field_type"));
-        assert_eq!(read(r#"{"v": [1, null]}"#, None), Err("field_type"));
-        assert_eq!(read(r#"{"v": [1e39]}"#, None), Err("vector_not_finite"));
-        assert_eq!(read(r#"{"v": []}"#, None), Err("dim_range"));
-    }
 
     #[test]
     fn headers_of_other_matrices_are_refused() {

@@ -5,6 +5,7 @@
 
 use crate::core::limits::{OVERSIZE_HEAD_BYTES, RECORD_BYTES};
 use crate::record::json::read_fields;
+use crate::record::vector::{of_dim, of_json};
 use crate::record::{FieldNames, Fields, Problem};
 
 /// Where a record is in its file.
@@ -144,6 +145,32 @@ impl Block {
                 let gone = || Problem::new("input_changed", "a record is gone");
                 read_json(self.slice(position).ok_or_else(gone)?, names, utf8)
             }
+        }
+    }
+
+    /// The vector in `field` of a record of this block; Parquet rows must have been read with it. `dim`, if known, is
+    /// what it must have.
+    ///
+    /// # Errors
+    /// `field_missing`, `field_type`, `vector_not_finite`, `vector_dim` or `dim_range`; `input_changed` if the record is
+    /// not there.
+    pub fn vector(
+        &self,
+        position: Position,
+        field: &str,
+        dim: Option<usize>,
+    ) -> Result<Vec<f32>, Problem> {
+        let gone = || Problem::new("input_changed", "a record is gone");
+        let vector = match &self.content {
+            #[cfg(feature = "parquet")]
+            Content::Rows(batch) => {
+                batch.vectors.get(position.line as usize).cloned().ok_or_else(gone)??
+            }
+            _ => of_json(self.slice(position).ok_or_else(gone)?, field)?,
+        };
+        match dim {
+            Some(dim) => of_dim(field, vector, dim),
+            None => Ok(vector),
         }
     }
 

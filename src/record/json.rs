@@ -340,6 +340,7 @@ mod tests {
             id: "id".into(),
             rank: Some("score".into()),
             group: Some("lang".into()),
+            vector: None,
             reserved: Vec::new(),
         }
     }

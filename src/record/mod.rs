@@ -14,6 +14,7 @@ pub mod parquet;
 pub mod reader;
 pub mod shingles;
 mod values;
+pub mod vector;
 
 /// Which fields of a record are read; every other field is carried through untouched.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct FieldNames {
     pub rank: Option<String>,
     /// Field inside whose equal values duplicates are searched.
     pub group: Option<String>,
+    /// Field with the caller's vector. Parquet rows are read with it; in JSON it is found when it is asked for.
+    pub vector: Option<String>,
     /// Field names that must not occur, since the output adds them.
     pub reserved: Vec<String>,
 }

@@ -72,7 +72,7 @@ pub enum PartReader {
     Document(Option<Stream>),
     /// Parquet rows.
     #[cfg(feature = "parquet")]
-    Rows(crate::record::parquet::RowGroupReader),
+    Rows(Box<crate::record::parquet::RowGroupReader>),
 }
 
 impl PartReader {
@@ -96,8 +96,8 @@ impl PartReader {
             (Format::Text, _) => Ok(Self::Document(Some(Stream::open(&file.path, compression)?))),
             #[cfg(feature = "parquet")]
             (Format::Parquet, &PartRange::RowGroup(group)) => {
-                crate::record::parquet::RowGroupReader::open(&file.path, group, names)
-                    .map(Self::Rows)
+                let rows = crate::record::parquet::RowGroupReader::open(&file.path, group, names)?;
+                Ok(Self::Rows(Box::new(rows)))
             }
             (Format::Parquet, _) => {
                 let _ = names;
@@ -349,6 +349,7 @@ mod tests {
             id: "id".into(),
             rank: None,
             group: None,
+            vector: None,
             reserved: Vec::new(),
         }
     }

@@ -241,6 +241,66 @@ fn a_bad_vector_is_quarantined_with_a_reason() {
     assert_eq!(Job { out }.dropped_ids(), ["6"]);
 }
 
+/// The drops of a job without the ids and sources, which differ by format.
+#[cfg(feature = "parquet")]
+fn drops_by_line(job: &Job) -> Vec<(Value, Value, Value)> {
+    let rows = job.dropped();
+    rows.iter()
+        .map(|row| (row["line"].clone(), row["kept_line"].clone(), row["similarity"].clone()))
+        .collect()
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn vectors_in_columns_of_parquet_give_what_the_same_vectors_in_json_give() {
+    use crate::support::parquet::{with_fixed_vectors, with_vectors};
+    let vectors = cloud(90, 8, 5, 3);
+    let case = Case::new();
+    let records: Vec<Value> = vectors.iter().enumerate().map(|(i, v)| with(i, v)).collect();
+    case.file("a.jsonl", jsonl(&records));
+    let expected = drops_by_line(&run(&case, &["--similarity", "0.9"]));
+    assert!(expected.len() > 20, "{}", expected.len());
+    let texts: Vec<String> = (0..90).map(|i| format!("text number {i}")).collect();
+    let some: Vec<Option<Vec<f32>>> = vectors.iter().cloned().map(Some).collect();
+    for bytes in [with_vectors(&texts, &some, 40), with_fixed_vectors(&texts, &vectors, 90)] {
+        let case = Case::new();
+        case.file("a.parquet", bytes);
+        for threads in ["1", "3"] {
+            let job = run(&case, &["--similarity", "0.9", "--threads", threads]);
+            assert_eq!(drops_by_line(&job), expected);
+            assert_eq!(job.report()["semantic"]["embedder"], "given/v/8");
+        }
+    }
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn a_bad_vector_in_a_column_is_quarantined_with_its_row() {
+    let case = Case::new();
+    let texts: Vec<String> = (0..6).map(|i| format!("text number {i}")).collect();
+    let nan = [vec![f32::NAN], at(0, 0.0)[1..].to_vec()].concat();
+    let short = at(0, 0.5)[..3].to_vec();
+    let vectors = [Some(at(0, 0.0)), None, Some(short), Some(nan), Some(vec![]), Some(at(0, 1.0))];
+    let file = crate::support::parquet::with_vectors(&texts, &vectors, 4);
+    case.file("a.parquet", file);
+    let (out, input) = (case.path("out"), case.input());
+    let ended = nearkin(&[&["dedup", arg(&input), "--out", arg(&out)], &GIVEN[..]].concat());
+    assert_eq!(ended.code, 10, "{}", ended.stderr);
+    let rows = read_records(&out.join("quarantine.jsonl"));
+    let told: Vec<(u64, &str)> = rows
+        .iter()
+        .map(|row| (row["line"].as_u64().unwrap(), row["reason"].as_str().unwrap()))
+        .collect();
+    let expected =
+        [(2, "field_type"), (3, "vector_dim"), (4, "vector_not_finite"), (5, "dim_range")];
+    assert_eq!(told, expected);
+    assert!(rows[0]["message"].as_str().unwrap().contains("null"), "{}", rows[0]);
+    let kept = crate::support::parquet::texts(&out.join("kept/a.parquet"));
+    assert_eq!(kept, ["text number 0"]);
+    let lines: Vec<Value> = Job { out }.dropped().iter().map(|row| row["line"].clone()).collect();
+    assert_eq!(lines, [6]);
+}
+
 #[test]
 fn a_file_of_vectors_gives_what_the_same_vectors_in_a_field_give() {
     let vectors = cloud(90, 8, 5, 3);

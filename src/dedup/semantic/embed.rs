@@ -11,7 +11,7 @@ use crate::dedup::semantic::Scope;
 use crate::dedup::semantic::source::Source;
 use crate::dedup::spill::RowWriter;
 use crate::dedup::walk::{Part, Sink, Work, walk};
-use crate::embed::given::{NpyFile, vector_in};
+use crate::embed::given::NpyFile;
 use crate::embed::normalise;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::record::reader::{Block, Position};
@@ -90,9 +90,8 @@ fn block_rows(
         }
         let position = Position { offset: meta.offset, len: meta.len, line: meta.line };
         if let Some((field, dim)) = source.field() {
-            let raw = block.slice(position).ok_or_else(changed)?;
             let start = rows.len();
-            rows.extend(vector_in(raw, field, Some(dim)).map_err(|_| changed())?);
+            rows.extend(block.vector(position, field, Some(dim)).map_err(|_| changed())?);
             normalise(&mut rows[start..]);
         } else {
             let fields = block.fields(position, &names, scope.job.options.utf8);

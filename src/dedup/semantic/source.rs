@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use crate::dedup::options::Options;
 use crate::dedup::semantic::earlier;
-use crate::embed::given::{NpyFile, vector_in};
+use crate::embed::given::NpyFile;
 use crate::embed::{self, Choice, Embedder};
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::FieldNames;
 use crate::record::input::{Format, InputFile};
-use crate::record::reader::{Item, PartRange, PartReader};
+use crate::record::reader::{Block, Item, PartReader, parts};
+use crate::record::{FieldNames, Problem};
 
 /// An open source of vectors.
 pub enum Source {
@@ -115,33 +115,45 @@ fn first_dim(
 ) -> Result<usize> {
     let mut reason = "no record could be read".to_owned();
     for file in files {
-        match file.kind {
-            Ok((Format::Jsonl | Format::Json, _)) => {}
-            Ok(_) => {
-                let message = format!(
-                    "given:{name} is read of JSON records, and {} has none; give a .npy file instead",
-                    file.source
-                );
-                return Err(Error::usage("given_format", message));
-            }
-            Err(_) => continue,
+        if matches!(file.kind, Ok((Format::Text, _))) {
+            let message = format!(
+                "given:{name} is read of JSON and Parquet records, and {} has none; give a .npy file instead",
+                file.source
+            );
+            return Err(Error::usage("given_format", message));
         }
-        let Ok(mut reader) = PartReader::open(file, &PartRange::Whole, names) else { continue };
-        while let Ok(Some(block)) = reader.next_block() {
-            let mut found = None;
-            block.visit(names, options.utf8, &mut |item| {
-                if let (Item::Record(_, raw, _), None) = (item, found) {
-                    match vector_in(raw, name, None) {
-                        Ok(vector) => found = Some(vector.len()),
-                        Err(problem) => reason = format!("{}: {}", problem.code, problem.message),
+        // What cannot be read is quarantined when the records are.
+        for range in parts(file).unwrap_or_default() {
+            let Ok(mut reader) = PartReader::open(file, &range, names) else { continue };
+            while let Ok(Some(block)) = reader.next_block() {
+                match first_vector(&block, name, options, names) {
+                    Some(Ok(dim)) => return Ok(dim),
+                    Some(Err(problem)) => {
+                        reason = format!("{}: {}", problem.code, problem.message);
                     }
+                    None => {}
                 }
-            });
-            if let Some(dim) = found {
-                return Ok(dim);
             }
         }
     }
     let message = format!("no record has a vector in {name:?}; the last that was read: {reason}");
     Err(Error::new(ErrorKind::BadInput, "given_missing", message))
+}
+
+/// Length of the first good vector of a block, or why its last record has none.
+fn first_vector(
+    block: &Block,
+    field: &str,
+    options: &Options,
+    names: &FieldNames,
+) -> Option<Result<usize, Problem>> {
+    let mut found: Option<Result<usize, Problem>> = None;
+    block.visit(names, options.utf8, &mut |item| {
+        if let Item::Record(position, ..) = item
+            && !matches!(found, Some(Ok(_)))
+        {
+            found = Some(block.vector(position, field, None).map(|vector| vector.len()));
+        }
+    });
+    found
 }

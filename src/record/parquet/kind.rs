@@ -37,11 +37,17 @@ pub(super) enum Kind {
 impl Kind {
     fn of(field: &Type) -> Self {
         let info = field.get_basic_info();
-        let logical = info.logical_type_ref();
-        let converted = info.converted_type();
         if info.has_repetition() && info.repetition() == Repetition::REPEATED {
             return Self::Other("List".to_owned());
         }
+        Self::of_values(field)
+    }
+
+    /// What the values of `field` are, be it repeated or not.
+    pub fn of_values(field: &Type) -> Self {
+        let info = field.get_basic_info();
+        let logical = info.logical_type_ref();
+        let converted = info.converted_type();
         let Type::PrimitiveType { physical_type, type_length, scale, precision, .. } = field else {
             return Self::Other(group_name(logical, converted).to_owned());
         };

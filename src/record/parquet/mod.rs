@@ -23,6 +23,7 @@ mod read;
 mod shape;
 mod text;
 mod thrift;
+mod vectors;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use super::column::{Column, verify};
 use super::file::{Group, ParquetFile};
 use super::guard::{Fault, guarded};
 use super::kind::{Kind, find};
+use super::vectors::{Vector, Vectors};
 use crate::core::limits::{BLOCK_BYTES, EXPANSION_RATIO, RECORD_BYTES};
 use crate::record::{FieldNames, Fields, Problem};
 
@@ -27,6 +28,8 @@ pub struct RowBatch {
     pub first_row: u64,
     /// Each row's fields, or why it has none.
     pub rows: Vec<Result<Fields, Problem>>,
+    /// Each row's vector, or why it has none; empty if none is asked for.
+    pub vectors: Vec<Vector>,
     /// Bytes of text in the rows.
     pub bytes: u64,
 }
@@ -43,6 +46,7 @@ pub struct RowGroupReader {
     id: Option<Field>,
     rank: Option<Field>,
     group: Option<Field>,
+    vectors: Option<Vectors>,
     file: ParquetFile,
     row_group: usize,
     /// The damage that ended the reading.
@@ -75,13 +79,14 @@ impl RowGroupReader {
             id: columns.id,
             rank: columns.rank,
             group: columns.group,
+            vectors: columns.vectors,
             file,
             row_group,
             damage: None,
         })
     }
 
-    /// The next rows, at most 1,024 and about 1 MiB of text, or `None` at the end of the row group.
+    /// The next rows, at most 1,024 and about 1 MiB of text and vectors, or `None` at the end of the row group.
     ///
     /// # Errors
     /// As [`RowGroupReader::open`], if the file has changed since.
@@ -103,7 +108,8 @@ impl RowGroupReader {
     }
 
     fn read_batch(&mut self) -> Result<RowBatch, Fault> {
-        let mut batch = RowBatch { first_row: self.next_row, rows: Vec::new(), bytes: 0 };
+        let (rows, vectors) = Default::default();
+        let mut batch = RowBatch { first_row: self.next_row, rows, vectors, bytes: 0 };
         let mut in_memory = 0;
         while self.rows_left > 0 && batch.rows.len() < BATCH_ROWS && in_memory < BLOCK_BYTES {
             let row = self.read_row()?;
@@ -117,6 +123,11 @@ impl RowGroupReader {
                     .sum::<usize>();
             }
             batch.rows.push(row);
+            if let Some(vectors) = &mut self.vectors {
+                let vector = vectors.next()?;
+                in_memory += vector.as_ref().map_or(0, |vector| size_of_val(&vector[..]));
+                batch.vectors.push(vector);
+            }
             self.next_row += 1;
             self.rows_left -= 1;
         }
@@ -182,6 +193,7 @@ struct Columns {
     id: Option<Field>,
     rank: Option<Field>,
     group: Option<Field>,
+    vectors: Option<Vectors>,
 }
 
 impl Columns {
@@ -198,12 +210,14 @@ impl Columns {
             let found = found.filter(|(_, kind)| accepts(kind));
             found.map(|(leaf, kind)| Field::open(group, leaf, kind)).transpose()
         };
+        let vectors = names.vector.as_ref().map(|name| Vectors::open(group, schema, name));
         Ok(Self {
             all_rows: None,
             text: open(Some(&names.text), Kind::is_text)?,
             id: open(Some(&names.id), Kind::is_token)?,
             rank: open(names.rank.as_deref(), Kind::is_number)?,
             group: open(names.group.as_deref(), Kind::is_token)?,
+            vectors: vectors.transpose()?,
         })
     }
 }

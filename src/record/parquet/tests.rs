@@ -33,6 +33,7 @@ fn names() -> FieldNames {
         id: "id".to_owned(),
         rank: Some("score".to_owned()),
         group: Some("lang".to_owned()),
+        vector: None,
         reserved: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow_array::builder::{FixedSizeListBuilder, Float32Builder, ListBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
@@ -21,6 +22,27 @@ pub fn with_texts(column: &str, texts: &[String], rows: usize) -> Vec<u8> {
 /// A file whose column `text` holds numbers.
 pub fn with_numbers() -> Vec<u8> {
     write(vec![("text", Arc::new((0..9).collect::<Int64Array>()))], 9)
+}
+
+/// A file of texts and of vectors in lists of a column `v`, which has nulls for `None`.
+pub fn with_vectors(texts: &[String], vectors: &[Option<Vec<f32>>], rows: usize) -> Vec<u8> {
+    let strings: StringArray = texts.iter().map(Some).collect();
+    let mut lists = ListBuilder::new(Float32Builder::new());
+    for vector in vectors {
+        lists.append_option(vector.as_ref().map(|vector| vector.iter().copied().map(Some)));
+    }
+    write(vec![("text", Arc::new(strings)), ("v", Arc::new(lists.finish()))], rows)
+}
+
+/// A file of texts and of vectors in lists of one fixed length.
+pub fn with_fixed_vectors(texts: &[String], vectors: &[Vec<f32>], rows: usize) -> Vec<u8> {
+    let strings: StringArray = texts.iter().map(Some).collect();
+    let mut lists = FixedSizeListBuilder::new(Float32Builder::new(), vectors[0].len() as i32);
+    for vector in vectors {
+        lists.values().append_slice(vector);
+        lists.append(true);
+    }
+    write(vec![("text", Arc::new(strings)), ("v", Arc::new(lists.finish()))], rows)
 }
 
 fn write(columns: Vec<(&str, ArrayRef)>, rows: usize) -> Vec<u8> {
