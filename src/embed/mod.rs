@@ -7,6 +7,7 @@
 pub mod given;
 pub mod hashed;
 pub mod http;
+mod identifiers;
 pub mod static_table;
 pub mod wordpiece;
 

@@ -4,6 +4,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::core::rows::{Rows, Values};
+use crate::embed::identifiers::words_apart;
 use crate::embed::wordpiece::WordPiece;
 use crate::embed::{Embedder, normalise};
 use crate::error::{Error, ErrorKind, Result};
@@ -12,9 +13,10 @@ const MAGIC: &[u8] = b"nkstatic";
 const HEAD_BYTES: usize = 24;
 
 /// Share of a text's letters that must stand in words which the vocabulary holds whole. It is English: of what it cuts
-/// into pieces, the mean says how the pieces look, not what they mean. On the real sample, median shares are 0.68
-/// for English prose and code, 0.20 to 0.24 for German, Russian and Chinese, 0.4 for French and Spanish.
-const LEAST_WHOLE: f32 = 0.4;
+/// into pieces, the mean says how the pieces look, not what they mean. Names of code are cut into words first. On the real
+/// sample, it is reached by 0.998 of English descriptions, 0.98 of manuals, 0.94 of code, and 0.10 of texts in other
+/// languages (of the French ones, the nearest, 0.19).
+const LEAST_WHOLE: f32 = 0.45;
 
 /// Token vectors, 8 bits an element and one factor a token, weighted for the mean.
 pub struct StaticTable {
@@ -115,17 +117,16 @@ impl StaticTable {
         })
     }
 
-    /// Ids of the tokens of a text.
-    pub fn token_ids(&self, text: &str) -> Vec<u32> {
-        let mut ids = Vec::new();
-        self.tokens.encode(text, &mut |id| ids.push(id));
-        ids
+    /// The tokens that it has vectors of.
+    pub fn tokens(&self) -> &WordPiece {
+        &self.tokens
     }
 
     /// The row of a text; zeros if too little of it is known to say what it means.
     fn row(&self, text: &str, row: &mut [f32]) {
         let mut letters = Letters::default();
-        self.tokens.encode(text, &mut |id| {
+        let text = words_apart(text, &|word| self.tokens.holds(word));
+        self.tokens.encode(&text, &mut |id| {
             let at = id as usize;
             letters.add(self.spelling.get(at).copied().unwrap_or((0, true)));
             // Unknown tokens, of which nothing is known, have factor 0.
@@ -150,7 +151,7 @@ impl Embedder for StaticTable {
 
     fn identity(&self) -> String {
         format!(
-            "static/all-MiniLM-L6-v2/{} {:016x}, known words {LEAST_WHOLE}",
+            "static/all-MiniLM-L6-v2/{} {:016x}, names cut, known words {LEAST_WHOLE}",
             self.dim, self.hash
         )
     }
@@ -167,11 +168,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_name_of_code_is_near_the_words_that_it_is_made_of() {
+        let table = StaticTable::shipped().unwrap();
+        let rows = table.embed(&["getObjectName", "get object name", "getobjectname"]).unwrap();
+        let (dim, values) = (rows.dim(), rows.values());
+        let dot = |a: usize, b: usize| -> f64 {
+            (0..dim).map(|i| f64::from(values.get(a * dim + i) * values.get(b * dim + i))).sum()
+        };
+        assert!(dot(0, 1) > 0.999_999 && dot(0, 2) < 0.9, "{} {}", dot(0, 1), dot(0, 2));
+    }
+
+    #[test]
     fn a_text_in_a_language_that_the_table_does_not_know_has_no_vector() {
         let table = StaticTable::shipped().unwrap();
         let texts = [
             "the development files of a library that draws charts",
             "fn main() { let total = items.iter().map(|item| item.price).sum(); }",
+            "GLErrorDomain getLocalizedErrorMessage(StatusCode)",
             "12345 67.8",
             "dieses Paket enthält die Entwicklungsdateien der Bibliothek",
             "этот пакет содержит файлы для разработки",
@@ -179,6 +192,6 @@ mod tests {
         ];
         let rows = table.embed(&texts).unwrap();
         let norms: Vec<f64> = rows.norms().iter().map(|norm| norm.round()).collect();
-        assert_eq!(norms, [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(norms, [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
     }
 }

@@ -38,6 +38,11 @@ impl WordPiece {
         vocabulary
     }
 
+    /// Whether this word, in lower case, is one piece.
+    pub fn holds(&self, word: &str) -> bool {
+        self.find(word.as_bytes()).is_some()
+    }
+
     fn first_slot(&self, piece: &[u8]) -> usize {
         xxh3_64(piece) as usize % self.slots.len()
     }
@@ -76,6 +81,13 @@ impl WordPiece {
             plain.flat_map(char::to_lowercase).for_each(&mut push);
         }
         self.end_word(&mut word, token);
+    }
+
+    /// The ids that [`Self::encode`] calls with.
+    pub fn ids(&self, text: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        self.encode(text, &mut |id| ids.push(id));
+        ids
     }
 
     /// The longest pieces from the left; nothing but the unknown token if they do not make up the word.
@@ -171,11 +183,7 @@ mod tests {
     fn words_are_cut_into_the_longest_known_pieces() {
         let pieces = ["[UNK]", "un", "##aff", "##able", "##a", "!", "a", "##b"];
         let tokens = WordPiece::new(pieces.into_iter());
-        let ids = |text: &str| {
-            let mut ids = Vec::new();
-            tokens.encode(text, &mut |id| ids.push(id));
-            ids
-        };
+        let ids = |text: &str| tokens.ids(text);
         assert_eq!(ids("Unaffable!"), [1, 2, 3, 5]);
         assert_eq!(ids("unx a\u{301}B"), [0, 6, 7]);
         assert_eq!(ids(" \u{ad}\u{200b}\t"), [0u32; 0]);

@@ -61,7 +61,7 @@ mod shipped {
         let mut n = 0;
         for line in text.lines() {
             let expected: Value = serde_json::from_str(line).unwrap();
-            let ids = json!(table.token_ids(expected["text"].as_str().unwrap()));
+            let ids = json!(table.tokens().ids(expected["text"].as_str().unwrap()));
             assert_eq!(ids, expected["ids"], "{}", expected["text"]);
             n += 1;
         }
