@@ -44,3 +44,9 @@ pub const DIM: usize = 16_384;
 
 /// Neighbors per query that a backend selects at once: beyond this a sort of all distances is as fast.
 pub const K: usize = 1024;
+
+/// Largest file of a sentence model's weights: the largest models of this kind have 1.3 GiB, and all of it is read.
+pub const MODEL_BYTES: u64 = 4 << 30;
+
+/// Largest other file of such a model: a vocabulary of 250,000 tokens as JSON takes 17 MB.
+pub const MODEL_TEXT_BYTES: u64 = 64 << 20;

@@ -326,11 +326,7 @@ fn report(
     if !job.options.against.is_empty() && lists.references.iter().all(|r| r.matched == 0) {
         warnings.push("reference_unmatched: no record repeats a reference".to_owned());
     }
-    let blind = findings.semantic.as_ref().map_or(0, |semantic| semantic.n_without_vector);
-    if blind > 0 {
-        let warning = format!(
-            "without_vector: the embedder sees too little in {blind} records; they are near nothing"
-        );
+    for warning in findings.semantic.iter().flat_map(report::SemanticReport::warnings) {
         job.progress.warn(&warning);
         warnings.push(warning);
     }

@@ -138,6 +138,8 @@ pub struct SemanticReport {
     pub n_embedded: u64,
     /// Of these, records whose row is zero, since the embedder sees too little in them: they are near nothing.
     pub n_without_vector: u64,
+    /// Of these, records of which the embedder read only the beginning, since its model reads no longer texts.
+    pub n_cut: u64,
     /// Cells that the vectors were sorted into; each record is in its two nearest.
     pub n_cells: u64,
     /// Pairs at or above the similarity.
@@ -151,6 +153,25 @@ pub struct SemanticReport {
     pub border: Option<BorderReport>,
     /// Records dropped for a near vector.
     pub drops: u64,
+}
+
+impl SemanticReport {
+    /// What a person should know of the vectors before trusting the result.
+    pub fn warnings(&self) -> Vec<String> {
+        let &Self { n_without_vector: blind, n_cut: cut, .. } = self;
+        let mut warnings = Vec::new();
+        if blind > 0 {
+            warnings.push(format!(
+                "without_vector: the embedder sees too little in {blind} records; they are near nothing"
+            ));
+        }
+        if cut > 0 {
+            warnings.push(format!(
+                "texts_cut: {cut} records are longer than the model reads; their vectors are those of their beginnings"
+            ));
+        }
+        warnings
+    }
 }
 
 /// Near pairs of a sample of records, found by comparing them with all others, that no cell had together.

@@ -130,7 +130,7 @@ impl Http {
         }
         let mut response = request.send(&body[..]).map_err(|error| Failure {
             message: error.to_string(),
-            again_after: Some(Duration::ZERO),
+            again_after: (!is_refused_certificate(&error)).then_some(Duration::ZERO),
         })?;
         let status = response.status().as_u16();
         let asked = response
@@ -179,6 +179,11 @@ impl Http {
         }
         Ok(vectors)
     }
+}
+
+/// Whether the server is not who it should be, which waiting does not change: such failures reach us as invalid data.
+fn is_refused_certificate(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData)
 }
 
 impl Embedder for Http {

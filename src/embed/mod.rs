@@ -2,8 +2,10 @@
 //!
 //! In: texts. Out: unit rows, one for each text, and the identity of what made them: rows of two identities are never
 //! compared. Next: `static_table.rs` (the default: real meaning, nothing to fetch), then `wordpiece.rs`, `given.rs`,
-//! `http.rs`, `hashed.rs`.
+//! `http.rs`, `bert/`, `hashed.rs`.
 
+#[cfg(feature = "bert")]
+pub mod bert;
 pub mod given;
 pub mod hashed;
 pub mod http;
@@ -12,11 +14,13 @@ pub mod static_table;
 pub mod wordpiece;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::core::rows::Rows;
+#[cfg(feature = "bert")]
+use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 
 /// Makes a vector of each text. The same text gives the same vector, whatever stands beside it.
@@ -32,6 +36,11 @@ pub trait Embedder: Send + Sync {
     /// # Errors
     /// What the model's maker fails with; the rows of a failed call are lost.
     fn embed(&self, texts: &[&str]) -> Result<Rows>;
+
+    /// Of these texts, how many are longer than the model reads: their rows are those of their beginnings.
+    fn n_cut(&self, _texts: &[&str]) -> usize {
+        0
+    }
 }
 
 /// Where vectors come from, as it is typed.
@@ -88,20 +97,17 @@ impl fmt::Display for Choice {
     }
 }
 
-/// The embedder of texts that was chosen; `None` for vectors that come with the records.
+/// The embedder of texts that was chosen, which computes on up to `threads` threads of its own if it has much to do;
+/// `None` for vectors that come with the records.
 ///
 /// # Errors
 /// `feature_missing` names the cargo feature that this build lacks; otherwise what opening the model says.
-pub fn open(choice: &Choice) -> Result<Option<Arc<dyn Embedder>>> {
+pub fn open(choice: &Choice, threads: usize) -> Result<Option<Arc<dyn Embedder>>> {
     Ok(match choice {
         Choice::Static => Some(shipped()?),
         Choice::Hashed => Some(Arc::new(hashed::Hashed)),
         Choice::Http(url) => Some(Arc::new(http::Http::open(url)?)),
-        Choice::Bert(_) => {
-            let message = "bert:DIR needs the cargo feature `bert`, which this version lacks; serve the model and \
-                           use http:URL, or bring its vectors with given:FIELD";
-            return Err(Error::usage("feature_missing", message));
-        }
+        Choice::Bert(folder) => Some(model(folder, threads)?),
         Choice::Field(_) | Choice::File(_) => None,
     })
 }
@@ -114,6 +120,23 @@ fn shipped() -> Result<Arc<dyn Embedder>> {
 #[cfg(not(feature = "static-model"))]
 fn shipped() -> Result<Arc<dyn Embedder>> {
     let message = "static: this build lacks the cargo feature `static-model`";
+    Err(Error::usage("feature_missing", message))
+}
+
+#[cfg(feature = "bert")]
+fn model(folder: &Path, threads: usize) -> Result<Arc<dyn Embedder>> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|error| Error::new(ErrorKind::Io, "threads", error.to_string()))?;
+    Ok(Arc::new(bert::Bert::open(folder, Arc::new(pool))?))
+}
+
+#[cfg(not(feature = "bert"))]
+fn model(folder: &Path, _threads: usize) -> Result<Arc<dyn Embedder>> {
+    let message = format!(
+        "bert:{} needs the cargo feature `bert`, which this build lacks; serve the model and use http:URL, or bring \
+         its vectors with given:FIELD",
+        folder.display()
+    );
     Err(Error::usage("feature_missing", message))
 }
 

@@ -96,6 +96,42 @@ mod shipped {
     }
 }
 
+/// Compared with rows that `datasets/bert_reference.py` made, where the model is at hand.
+#[cfg(feature = "bert")]
+#[test]
+fn rows_of_a_bert_are_those_of_the_reference() {
+    use nearkin::embed::bert::Bert;
+    use std::path::Path;
+    use std::sync::Arc;
+    let Some(folder) = std::env::var_os("NEARKIN_BERT_DIR") else {
+        return crate::support::skip("bert", "NEARKIN_BERT_DIR names no folder with a model");
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let bert = Bert::open(Path::new(&folder), Arc::new(pool)).unwrap();
+    behaves(&bert);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/bert.jsonl");
+    let expected: Vec<Value> = fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let texts: Vec<&str> = expected.iter().map(|e| e["text"].as_str().unwrap()).collect();
+    let rows = bert.embed(&texts).unwrap();
+    let mut worst = 0.0f64;
+    for (i, expected) in expected.iter().enumerate() {
+        assert_eq!(json!(bert.token_ids(texts[i])), expected["ids"], "{}", texts[i]);
+        assert_eq!(bert.n_cut(&texts[i..=i]) == 1, expected["is_cut"], "{}", texts[i]);
+        let vector = expected["vector"].as_array().unwrap();
+        let of_text = row(&rows, i);
+        assert_eq!(vector.len(), of_text.len());
+        for (x, expected) in of_text.iter().zip(vector) {
+            worst = worst.max((f64::from(*x) - expected.as_f64().unwrap()).abs());
+        }
+    }
+    println!("{} texts, {worst:.1e} apart at most", expected.len());
+    assert!(expected.len() > 8 && worst < 1e-3, "{worst}");
+}
+
 /// A `.npy` file of f4.
 pub fn npy(rows: &[Vec<f32>]) -> Vec<u8> {
     let dim = rows.first().map_or(1, Vec::len);
@@ -238,14 +274,15 @@ fn what_an_endpoint_does_wrong_is_said() {
 
 #[test]
 fn an_embedder_that_is_not_there_is_named() {
-    let code = |choice: &str| match open(&choice.parse::<Choice>().unwrap()) {
+    let code = |choice: &str| match open(&choice.parse::<Choice>().unwrap(), 1) {
         Ok(_) => panic!("{choice} was opened"),
         Err(error) => error.code(),
     };
-    assert_eq!(code("bert:/nowhere"), "feature_missing");
+    let bert = if cfg!(feature = "bert") { "not_found" } else { "feature_missing" };
+    assert_eq!(code("bert:/nowhere"), bert);
     assert_eq!(code("http:ftp://x#m"), "embed");
     if !cfg!(feature = "https") {
         assert_eq!(code("https://localhost/v1/embeddings#m"), "feature_missing");
     }
-    assert!(open(&"given:v".parse().unwrap()).unwrap().is_none());
+    assert!(open(&"given:v".parse().unwrap(), 1).unwrap().is_none());
 }

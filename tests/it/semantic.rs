@@ -711,3 +711,29 @@ fn the_shipped_model_finds_a_paraphrase_among_questions() {
         .collect();
     assert_eq!(by_id["a.jsonl"], 5);
 }
+
+#[cfg(feature = "bert")]
+#[test]
+fn a_bert_finds_a_paraphrase_and_the_report_says_which_texts_it_cut() {
+    let Some(folder) = std::env::var_os("NEARKIN_BERT_DIR") else {
+        return crate::support::skip("bert", "NEARKIN_BERT_DIR names no folder with a model");
+    };
+    let case = Case::new();
+    let long = "The report names the record that stays. ".repeat(40);
+    let texts =
+        ["How do I change my password?", "Eggs and flour.", "How can I change my password?", &long];
+    let records: Vec<Value> = texts.iter().zip(0..).map(|(text, id)| record(id, text)).collect();
+    case.file("a.jsonl", jsonl(&records));
+    let embed = format!("bert:{}", folder.to_str().unwrap());
+    let options =
+        ["--method", "semantic", "--embed", &embed, "--similarity", "0.9", "--threads", "2"];
+    let job = case.run(&options);
+    assert_eq!(job.dropped_ids(), ["2"], "{:?}", job.dropped());
+    let report = job.report();
+    assert_eq!(report["semantic"]["n_cut"], 1);
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("texts_cut: 1 records"), "{warnings}");
+    assert!(report["semantic"]["embedder"].as_str().unwrap().starts_with("bert/"), "{report}");
+    let one = case.run(&[&options[..7], &["1"]].concat());
+    assert_same(&output(&one.out), &output(&job.out), "threads");
+}

@@ -67,6 +67,14 @@ fn similarity(out: &mut String, semantic: &SemanticReport) -> fmt::Result {
                        kept unless another text is equal.</p>"
         )?;
     }
+    if semantic.n_cut > 0 {
+        let n = counted(semantic.n_cut, "record");
+        writeln!(
+            out,
+            "<p>Of {n} the embedder read the beginning only, since the model reads no longer \
+             texts.</p>"
+        )?;
+    }
     let rows = bins.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, n)| {
         let (from, to) = bin_edges(i, bins.len());
         (format!("{from:.2} to {to:.2}"), grouped(*n))

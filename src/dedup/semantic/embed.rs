@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::core::rows::Values;
 use crate::dedup::corpus::FrameRef;
-use crate::dedup::job::{Job, lanes_by_part};
+use crate::dedup::job::{Job, lanes_by_part, read_json, write_json};
 use crate::dedup::matching::input_changed;
 use crate::dedup::semantic::Scope;
 use crate::dedup::semantic::source::Source;
@@ -21,11 +21,16 @@ pub fn path(job: &Job<'_>, part: usize) -> PathBuf {
     job.work("embed").join(format!("{part:06}.rows"))
 }
 
-/// Embeds all parts that have no rows yet.
+/// Where it is said of how many texts of a part only the beginning was read; absent if of none.
+fn cut_path(job: &Job<'_>, part: usize) -> PathBuf {
+    job.work("embed").join(format!("{part:06}.cut"))
+}
+
+/// Embeds all parts that have no rows yet. Returns of how many texts, in all parts, only the beginning was read.
 ///
 /// # Errors
 /// A failure of the embedder or the disk; `given_rows` if a file of vectors has other records.
-pub fn run(scope: &Scope<'_>, source: &Source) -> Result<()> {
+pub fn run(scope: &Scope<'_>, source: &Source) -> Result<u64> {
     let folder = scope.job.work("embed");
     std::fs::create_dir_all(&folder).at("create", &folder)?;
     let frames: Vec<&[FrameRef]> =
@@ -39,37 +44,56 @@ pub fn run(scope: &Scope<'_>, source: &Source) -> Result<()> {
         |part: usize| by_part.get(&part).is_some_and(compared) && !path(scope.job, part).exists();
     if let Source::File(file) = source {
         let parts = (0..scope.parts.len()).filter(|&part| wanted(part));
-        return from_file(scope, file, parts, &by_part);
+        return from_file(scope, file, parts, &by_part).map(|()| 0);
     }
     let lanes = lanes_by_part(&scope.job.files, scope.parts, &wanted);
-    let open = |lane: usize| -> Result<Box<dyn Sink<Vec<f32>> + '_>> {
-        let writer = RowWriter::create(&path(scope.job, lanes[lane][0].number))?;
-        Ok(Box::new(PartRows(Some(writer))))
+    let open = |lane: usize| -> Result<Box<dyn Sink<BlockRows> + '_>> {
+        let part = lanes[lane][0].number;
+        let writer = Some(RowWriter::create(&path(scope.job, part))?);
+        Ok(Box::new(PartRows { writer, n_cut: 0, cut_path: cut_path(scope.job, part) }))
     };
     let (names, threads) = (scope.job.options.field_names(), scope.job.options.threads);
     walk(&lanes, &names, threads, scope.job.stop, &open, &|| (), &|(), part, number, work| {
-        let Work::Block(block) = work else { return Ok(Vec::new()) };
+        let Work::Block(block) = work else { return Ok(BlockRows::default()) };
         scope.job.progress.advance(block.n_bytes());
         let frame = by_part[&part.number].get(number);
         let frame = frame.ok_or_else(|| input_changed(&part.file.source))?;
         block_rows(scope, source, part, &block, frame)
-    })
+    })?;
+    let cut = (0..scope.parts.len()).map(|part| cut_path(scope.job, part));
+    cut.filter(|path| path.exists()).map(|path| read_json::<u64>(&path)).sum()
 }
 
 fn compared(scope: &Scope<'_>, ordinal: u32) -> bool {
     (scope.takes_part)(scope.ranks.of(ordinal))
 }
 
-struct PartRows(Option<RowWriter<u32>>);
+/// Rows of one block's texts, and how many of these were cut.
+#[derive(Default)]
+struct BlockRows {
+    rows: Vec<f32>,
+    n_cut: u64,
+}
 
-impl Sink<Vec<f32>> for PartRows {
-    fn take(&mut self, _: usize, rows: Vec<f32>) -> Result<()> {
-        let writer = self.0.as_mut().expect("rows come before the end");
-        writer.write(bytemuck::cast_slice(&rows))
+struct PartRows {
+    writer: Option<RowWriter<u32>>,
+    n_cut: u64,
+    cut_path: PathBuf,
+}
+
+impl Sink<BlockRows> for PartRows {
+    fn take(&mut self, _: usize, block: BlockRows) -> Result<()> {
+        self.n_cut += block.n_cut;
+        let writer = self.writer.as_mut().expect("rows come before the end");
+        writer.write(bytemuck::cast_slice(&block.rows))
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.0.take().map_or(Ok(()), |writer| writer.finish().map(drop))
+        // Before the rows, whose file says that the part is done.
+        if self.n_cut > 0 {
+            write_json(&self.cut_path, &self.n_cut)?;
+        }
+        self.writer.take().map_or(Ok(()), |writer| writer.finish().map(drop))
     }
 }
 
@@ -80,10 +104,10 @@ fn block_rows(
     part: &Part<'_>,
     block: &Block,
     frame: &FrameRef,
-) -> Result<Vec<f32>> {
+) -> Result<BlockRows> {
     let changed = || input_changed(&part.file.source);
     let names = scope.job.names_of(part.file_number);
-    let (mut texts, mut rows) = (Vec::new(), Vec::new());
+    let (mut texts, mut rows, mut n_cut) = (Vec::new(), Vec::new(), 0);
     for (ordinal, meta) in frame.ordinals().zip(scope.corpus.metas(frame)?) {
         if !compared(scope, ordinal) {
             continue;
@@ -106,8 +130,9 @@ fn block_rows(
             return Err(Error::usage("vector_dtype", message));
         };
         rows.extend_from_slice(values);
+        n_cut = embedder.n_cut(&texts) as u64;
     }
-    Ok(rows)
+    Ok(BlockRows { rows, n_cut })
 }
 
 /// Rows of a file: row `i` is that of the input's `i`-th record.

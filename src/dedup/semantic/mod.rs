@@ -86,7 +86,7 @@ pub fn edges(scope: &Scope<'_>, stages: &mut Stages<'_>) -> Result<(PathBuf, Sem
         report.histogram = filtered;
         report.from = Some(folder.to_string_lossy().into_owned());
     } else {
-        stages.time("embed", || embed::run(scope, source))?;
+        report.n_cut = stages.time("embed", || embed::run(scope, source))?;
         let rows = StoredRows::open(scope, source.dim())?;
         let device = open(job.options.device, &pool(job.options.threads)?, scope.budget, None)?;
         report.device = device.backend.facts().name.clone();

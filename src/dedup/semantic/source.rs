@@ -58,7 +58,7 @@ impl Source {
             };
             return Ok(Self::Earlier { folder: folder.clone(), field, identity, dim });
         }
-        if let Some(embedder) = embed::open(&options.embed)? {
+        if let Some(embedder) = embed::open(&options.embed, options.threads)? {
             return Ok(Self::Text(embedder));
         }
         match &options.embed {
