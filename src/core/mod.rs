@@ -2,6 +2,7 @@
 
 pub mod allow;
 pub mod bits;
+pub mod ids;
 pub mod limits;
 pub mod metric;
 pub mod mix;
