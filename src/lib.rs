@@ -31,5 +31,6 @@ pub mod embed;
 mod error;
 pub mod quant;
 pub mod record;
+pub mod store;
 
 pub use error::{Error, ErrorKind, IoContext, Result};

@@ -50,3 +50,29 @@ pub const MODEL_BYTES: u64 = 4 << 30;
 
 /// Largest other file of such a model: a vocabulary of 250,000 tokens as JSON takes 17 MB.
 pub const MODEL_TEXT_BYTES: u64 = 64 << 20;
+/// Sections of a sealed file: its header of 8 KiB is read at once.
+pub const SECTIONS: usize = 64;
+
+/// Bytes of a payload: one is read and written whole.
+pub const PAYLOAD_BYTES: usize = 1 << 20;
+
+/// Bytes of the name of a tenant or of a vector: a name, not a text.
+pub const NAME_BYTES: usize = 255;
+
+/// Names of vectors in a collection: each is looked at for every point.
+pub const VECTOR_NAMES: usize = 64;
+
+/// Tenants of one point, which are stored with it: what more may read it is better a tenant of its own.
+pub const TENANTS_PER_POINT: usize = 1 << 16;
+
+/// Versions whose changes are remembered: an index that is further behind is built again as fast.
+pub const CHANGE_LOG_VERSIONS: u64 = 1 << 20;
+
+/// Points of a commit of a load: at this size the two waits for the disk are below a hundredth of it.
+pub const LOAD_COMMIT_POINTS: usize = 10_000;
+
+/// Memory in which the record keeps pages: reads come from indexes, not from it.
+pub const RECORD_CACHE_BYTES: usize = 64 << 20;
+
+/// Bytes of the manifest of a snapshot: a line for each of some thousands of files.
+pub const MANIFEST_BYTES: u64 = 1 << 20;

@@ -18,6 +18,7 @@ mod pairs;
 mod promises;
 mod quant;
 mod semantic;
+mod store;
 mod support;
 mod texts;
 mod tidy;

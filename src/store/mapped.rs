@@ -1,0 +1,65 @@
+//! Memory of a sealed file: mapped, or brought by a test's disk.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, DerefMut};
+
+use bytemuck::{Pod, Zeroable};
+use memmap2::{MmapMut, MmapOptions};
+
+/// Bytes whose start is 64-byte aligned. Writing to them changes no file.
+#[derive(Debug)]
+pub struct Mapped(Memory);
+
+#[derive(Debug)]
+enum Memory {
+    Map(MmapMut),
+    /// Lines, and the bytes of them that count.
+    Heap(Vec<Line>, usize),
+}
+
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl Mapped {
+    /// Maps a whole file, privately: pages that are written are copied first.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(super) fn of_file(file: &File) -> io::Result<Self> {
+        // SAFETY: the map is undefined if the file changes under it. Files that are mapped are sealed ones: nothing of
+        // ours writes or shortens one once it has its name (a new one takes its place by a rename), and the folder is
+        // locked against other writers. Another program that shortens one ends this process with a bus error.
+        let map = unsafe { MmapOptions::new().map_copy(file)? };
+        Ok(Self(Memory::Map(map)))
+    }
+
+    /// A copy of `bytes`, for disks that are not of this machine.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let mut lines = vec![Line([0; 64]); bytes.len().div_ceil(64)];
+        bytemuck::cast_slice_mut(&mut lines)[..bytes.len()].copy_from_slice(bytes);
+        Self(Memory::Heap(lines, bytes.len()))
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Memory::Map(map) => map,
+            Memory::Heap(lines, n_bytes) => &bytemuck::cast_slice(lines)[..*n_bytes],
+        }
+    }
+}
+
+impl DerefMut for Mapped {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.0 {
+            Memory::Map(map) => map,
+            Memory::Heap(lines, n_bytes) => &mut bytemuck::cast_slice_mut(lines)[..*n_bytes],
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What was acknowledged is on disk.
+
+mod faults;
+mod history;
+mod kill;
+mod model;
+mod power;
+mod snapshot;
