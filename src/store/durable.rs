@@ -328,7 +328,7 @@ impl Durable {
             State::Failed { .. } => None,
         };
         if failure.is_some() {
-            self.fail(Fault::damaged("what could not be read"), failure);
+            self.fail(Fault::Damaged("it could not be read".to_owned()), failure);
         }
     }
 
@@ -426,7 +426,7 @@ fn refuse_empty(n_bytes: u64, path: &Path) -> Result<()> {
     if n_bytes > 0 {
         return Ok(());
     }
-    Err(Fault::damaged("all of it: the file is empty, and").named(path))
+    Err(Fault::Damaged("the file is empty".to_owned()).named(path))
 }
 
 /// A database whose tables are of a version that this build reads, and its owner.
@@ -434,9 +434,7 @@ fn checked<D: ReadableDatabase>(database: D) -> Stored<(D, u64)> {
     let transaction = database.begin_read()?;
     let meta = match transaction.open_table(META) {
         Err(redb::TableError::TableDoesNotExist(_)) => {
-            return Err(Fault::damaged(
-                "the collection: the file is another program's, or its start",
-            ));
+            return Err(Fault::Damaged("there is no collection in this file".to_owned()));
         }
         table => table?,
     };

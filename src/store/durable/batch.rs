@@ -182,7 +182,7 @@ impl<'t, 'p> Batch<'t, 'p> {
         self.store(slot, row, ROW | PAYLOAD_CHANGED | TENANTS_CHANGED)
     }
 
-    /// The slot that was free the longest of the lowest numbers, or one after all.
+    /// The free slot of the lowest number, or a new one, given to a key.
     fn new_slot(&mut self, key: &Key) -> Stored<(u32, Row)> {
         let freed = self.free.pop_first()?.map(|(slot, last)| (slot.value(), last.value()));
         let (slot, generation) = match freed {

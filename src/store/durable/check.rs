@@ -142,7 +142,6 @@ impl Walk<'_> {
                     Ok(_) => {}
                     Err(Fault::Damaged(what)) => {
                         let part = if number == PAYLOAD { "payload" } else { "a vector" };
-                        let what = format!("{what} does not match its checksum or is lost");
                         self.damage(what, format!("{part} of {name}"));
                     }
                     Err(fault) => return Err(fault),

@@ -23,8 +23,9 @@ pub(super) enum Fault {
 pub(super) type Stored<T> = std::result::Result<T, Fault>;
 
 impl Fault {
-    pub(super) fn damaged(what: impl Into<String>) -> Self {
-        Self::Damaged(what.into())
+    /// Damage of `what`, a thing with a checksum.
+    pub(super) fn damaged(what: impl std::fmt::Display) -> Self {
+        Self::Damaged(format!("{what} does not match its checksum or is lost"))
     }
 
     /// Whether the store itself can go on.
@@ -40,9 +41,7 @@ impl Fault {
         };
         match self {
             Self::Refused(error) => error,
-            Self::Damaged(what) => {
-                corrupt(format!("{what} does not match its checksum or is lost"))
-            }
+            Self::Damaged(what) => corrupt(what),
             Self::Panic(what) => corrupt(format!("pages that cannot be: {what}")),
             Self::Store(redb::Error::Io(error)) => match error.kind() {
                 std::io::ErrorKind::InvalidData => corrupt(error.to_string()),

@@ -77,8 +77,7 @@ impl View {
     pub fn n_slots(&self) -> Result<u32> {
         let number = self.meta(Meta::NextSlot)?;
         u32::try_from(number).map_err(|_| {
-            Fault::damaged(format!("{number} slots, which is too many: their count"))
-                .named(&self.path)
+            Fault::Damaged(format!("{number} slots are more than there can be")).named(&self.path)
         })
     }
 

@@ -4,7 +4,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use nearkin::store::Identity;
 use nearkin::store::durable::Durable;
+use nearkin::store::sealed::{Sealed, SealedWriter};
 
 use crate::store::history::{Draw, Model, apply};
 use crate::support::faulty_disk::{Calls, Fault, FaultyDisk};
@@ -130,6 +132,43 @@ fn hundreds_of_histories_survive_power_cuts() {
         let reached = run(&disk, seed, n_batches);
         for cut in 0..2 {
             cut_and_check(&disk, &reached, seed * 8 + cut * 2, &format!("history {seed}"));
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_while_a_file_is_sealed_leaves_the_old_one_or_the_new_one() {
+    let path = Path::new("/data/graph.sealed");
+    let seal = |disk: &FaultyDisk, version: u64| {
+        let identity = Identity { kind: "graph", owner: 7, version };
+        let mut writer = SealedWriter::create(disk, path, identity, 2)?;
+        for name in ["links", "levels"] {
+            writer.section::<u64>(name, &[3000])?;
+            writer.append(&vec![version; 3000])?;
+        }
+        writer.finish()
+    };
+    let work = |fault: Option<u64>| {
+        let disk = new_disk();
+        seal(&disk, 1).unwrap();
+        let before = disk.n_calls();
+        disk.set_fault(fault.map(|n| cut_at(before + n)));
+        let sealed = seal(&disk, 2).is_ok();
+        (disk.n_calls() - before, disk, sealed)
+    };
+    let n_calls = work(None).0;
+    for n in 1..=n_calls + 1 {
+        let (_, disk, sealed) = work(Some(n));
+        assert_eq!(sealed, n > n_calls);
+        for seed in 0..20 {
+            let left = disk.cut(n * 20 + seed);
+            let expected = Identity { kind: "graph", owner: 7, version: 2 };
+            let file = Sealed::open(&left, path, expected).unwrap();
+            assert!(file.verify().unwrap().is_empty(), "call {n}, cut {seed}");
+            let version = file.version();
+            assert!(version == 2 || (version == 1 && !sealed), "call {n}, cut {seed}");
+            assert_eq!(file.values::<u64>("levels").unwrap().0, vec![version; 3000]);
+            seal(&left, 2).unwrap();
         }
     }
 }
