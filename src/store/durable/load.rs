@@ -37,7 +37,7 @@ impl<'s> Loader<'s> {
             None => {
                 let start = self.start;
                 let open = self.store.write(|database| {
-                    let transaction = database.begin_write()?;
+                    let transaction = self.store.transaction(database)?;
                     let pending = Pending::new(&transaction, start)?;
                     Ok((transaction, pending))
                 })?;

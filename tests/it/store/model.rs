@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use nearkin::ErrorKind;
 use nearkin::core::ids::{PointId, TenantId};
 use nearkin::store::disk::FileDisk;
-use nearkin::store::durable::{Change, Durable, Op, Parts, Upsert, View};
+use nearkin::store::durable::{Change, Durable, Op, Parts, Recovery, Upsert, View};
 use nearkin::store::verify::verify;
 
 use crate::store::history::{Draw, Model, Step, apply};
@@ -35,6 +35,9 @@ fn a_collection_is_what_a_map_would_be_after_any_history() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("collection");
         let mut store = create(&folder);
+        if seed % 2 == 1 {
+            store = store.with_recovery(Recovery::Noted);
+        }
         let mut model = Model::with_tenants(&store, 5);
         let mut draw = Draw::new(seed);
         let (mut held, mut held_version) = (Index::new(), 0);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nearkin::store::Identity;
-use nearkin::store::durable::Durable;
+use nearkin::store::durable::{Durable, Recovery};
 use nearkin::store::sealed::{Sealed, SealedWriter};
 
 use crate::store::history::{Draw, Model, apply};
@@ -39,6 +39,8 @@ fn run(disk: &FaultyDisk, seed: u64, n_batches: usize) -> Reached {
     let Ok(store) = Durable::create(Arc::new(disk.clone()), Path::new(FOLDER), 7, b"{}") else {
         return reached;
     };
+    let recovery = if seed.is_multiple_of(2) { Recovery::Noted } else { Recovery::Read };
+    let store = store.with_recovery(recovery);
     reached.created = true;
     let names = ["a", "b", "c"];
     let mut made = Model::default();
@@ -108,16 +110,20 @@ fn cut_and_check(disk: &FaultyDisk, reached: &Reached, seed: u64, what: &str) {
 
 #[test]
 fn a_power_cut_at_every_write_and_sync_leaves_what_was_before_or_after() {
-    let disk = new_disk();
-    run(&disk, 1, 4);
-    let n_calls = disk.n_calls();
-    assert!(n_calls > 40, "{n_calls}");
-    for n in 1..=n_calls {
+    // Both ways of recovery.
+    for history in [1, 2] {
         let disk = new_disk();
-        disk.set_fault(Some(cut_at(n)));
-        let reached = run(&disk, 1, 4);
-        for seed in 0..2 {
-            cut_and_check(&disk, &reached, n * 8 + seed * 2, &format!("call {n}"));
+        run(&disk, history, 4);
+        let n_calls = disk.n_calls();
+        assert!(n_calls > 40, "{n_calls}");
+        for n in 1..=n_calls {
+            let disk = new_disk();
+            disk.set_fault(Some(cut_at(n)));
+            let reached = run(&disk, history, 4);
+            for seed in 0..2 {
+                let what = format!("history {history}, call {n}");
+                cut_and_check(&disk, &reached, n * 8 + seed * 2, &what);
+            }
         }
     }
 }
