@@ -10,9 +10,10 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableT
 use crate::error::Result;
 use crate::store::disk::{At, Disk, Mode, open_file};
 use crate::store::durable::failure::{Fault, Stored, guarded};
+use crate::store::durable::open::{checked, refuse_empty};
 use crate::store::durable::pages::Overlay;
 use crate::store::durable::tables::{self, Meta, Of, PAYLOAD, Row};
-use crate::store::durable::{RECORD, checked, points, refuse_empty};
+use crate::store::durable::{RECORD, points};
 use crate::store::verify::Damage;
 
 /// What is wrong with the record at `path`; of a record that is whole, nothing. Pages are looked at first, then what they

@@ -8,8 +8,9 @@ use redb::{Key, ReadTransaction, ReadableTable, TableDefinition, Value, WriteTra
 use crate::error::Result;
 use crate::store::disk::{At, Disk, Mode};
 use crate::store::durable::failure::{Stored, guarded};
+use crate::store::durable::open::builder;
 use crate::store::durable::pages::Pages;
-use crate::store::durable::{View, builder, tables};
+use crate::store::durable::{View, tables};
 
 impl View {
     /// Writes this version to a new file, which is on disk when this returns.
