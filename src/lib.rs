@@ -29,6 +29,7 @@ pub mod dedup;
 pub mod distance;
 pub mod embed;
 mod error;
+pub mod plan;
 pub mod quant;
 pub mod record;
 pub mod store;

@@ -76,3 +76,17 @@ pub const RECORD_CACHE_BYTES: usize = 64 << 20;
 
 /// Bytes of the manifest of a snapshot: a line for each of some thousands of files.
 pub const MANIFEST_BYTES: u64 = 1 << 20;
+/// Bytes of a path into a payload: longer than any that a person writes.
+pub const PATH_BYTES: usize = 1024;
+
+/// Indexed fields of one collection: each takes a part of every write.
+pub const INDEXED_FIELDS: usize = 256;
+
+/// Conditions of one filter, nested ones included: each may cost a pass over a column.
+pub const FILTER_CONDITIONS: usize = 1024;
+
+/// Deepest nesting of a filter: what recursion over it can rely on.
+pub const FILTER_DEPTH: usize = 16;
+
+/// Values, ids or corners in one list of a filter.
+pub const FILTER_VALUES: usize = 10_000;

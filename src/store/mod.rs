@@ -16,3 +16,6 @@ pub mod verify;
 
 pub use format::Identity;
 pub use mapped::Mapped;
+//! Points at rest, and what is kept beside them so that they are found.
+
+pub mod columns;

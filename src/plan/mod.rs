@@ -1,0 +1,3 @@
+//! From a request to how it is answered.
+
+pub mod filter;

@@ -1,0 +1,134 @@
+//! Places on Earth: latitude and longitude in degrees, each in cells.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use roaring::RoaringBitmap;
+use serde_json::Value;
+
+use crate::store::columns::cells::Cells;
+use crate::store::columns::number::{float_of, key_of};
+
+/// A place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GeoPoint {
+    /// Degrees north.
+    pub lat: f64,
+    /// Degrees east.
+    pub lon: f64,
+}
+
+impl GeoPoint {
+    /// The place that `value` is: an object with numbers `lat` and `lon`.
+    pub fn of(value: &Value) -> Option<Self> {
+        let degrees = |name: &str| value.get(name).filter(|v| v.is_number())?.as_f64();
+        Some(Self { lat: degrees("lat")?, lon: degrees("lon")? })
+    }
+
+    /// Whether it lies on the globe: latitude in [-90, 90], longitude in [-180, 180].
+    pub fn is_on_globe(self) -> bool {
+        self.lat.abs() <= 90.0 && self.lon.abs() <= 180.0
+    }
+}
+
+/// A rectangle of degrees, bounds included.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rectangle {
+    /// Latitudes.
+    pub lat: RangeInclusive<f64>,
+    /// Longitudes.
+    pub lon: RangeInclusive<f64>,
+}
+
+/// Places of one field.
+#[derive(Clone, Debug, Default)]
+pub struct GeoColumn {
+    lat: Cells,
+    lon: Cells,
+    /// Slots with several places, or one that is not on the globe.
+    beside: BTreeMap<u32, Box<[GeoPoint]>>,
+}
+
+impl GeoColumn {
+    /// Gives a slot that has none its places.
+    pub fn insert(&mut self, slot: u32, points: &[GeoPoint]) {
+        match points {
+            [] => {}
+            [point] if point.is_on_globe() => {
+                self.lat.set(slot, key_of(point.lat));
+                self.lon.set(slot, key_of(point.lon));
+            }
+            _ => {
+                self.beside.insert(slot, points.into());
+            }
+        }
+    }
+
+    /// Takes the places of a slot away.
+    pub fn remove(&mut self, slot: u32) {
+        self.lat.clear(slot);
+        self.lon.clear(slot);
+        self.beside.remove(&slot);
+    }
+
+    /// Cuts the cells anew after many insertions.
+    pub fn settle(&mut self) {
+        self.lat.cut();
+        self.lon.cut();
+    }
+
+    /// The slots of `within` with a place that `holds` holds, and how many slots it was asked about: those with a place
+    /// in one of the rectangles, outside of which it holds no place on the globe.
+    pub fn inside(
+        &self,
+        rectangles: &[Rectangle],
+        within: &RoaringBitmap,
+        holds: impl Fn(GeoPoint) -> bool,
+    ) -> (RoaringBitmap, u64) {
+        let mut candidates = RoaringBitmap::new();
+        for rectangle in rectangles {
+            let lat = self.lat.range(&keys(&rectangle.lat));
+            candidates |= lat & self.lon.range(&keys(&rectangle.lon)) & within;
+        }
+        let point = |slot: u32| {
+            let (lat, lon) = (self.lat.key(slot)?, self.lon.key(slot)?);
+            Some(GeoPoint { lat: float_of(lat), lon: float_of(lon) })
+        };
+        let n_asked = candidates.len() + self.beside.len() as u64;
+        let mut found: RoaringBitmap =
+            candidates.iter().filter(|&slot| point(slot).is_some_and(&holds)).collect();
+        let beside =
+            self.beside.iter().filter(|(_, points)| points.iter().any(|&point| holds(point)));
+        found.extend(beside.map(|(slot, _)| slot).filter(|slot| within.contains(**slot)));
+        (found, n_asked)
+    }
+
+    /// An upper bound on the slots with a place in one of the rectangles, or not on the globe.
+    pub fn at_most(&self, rectangles: &[Rectangle]) -> u64 {
+        let of =
+            |r: &Rectangle| self.lat.at_most(&keys(&r.lat)).min(self.lon.at_most(&keys(&r.lon)));
+        let sum: u64 = rectangles.iter().map(of).sum();
+        sum.min(self.lat.n_keys()) + self.beside.len() as u64
+    }
+
+    /// Slots that a question looks at, before those in the rectangles.
+    pub fn n_looked_at(&self) -> u64 {
+        2 * self.lat.n_codes() + self.beside.len() as u64
+    }
+
+    /// Slots with a place.
+    pub fn n_slots(&self) -> u64 {
+        self.lat.n_keys() + self.beside.len() as u64
+    }
+
+    /// Bytes held, about.
+    pub fn n_bytes(&self) -> usize {
+        // A node of the map is at least half full.
+        let beside = self.beside.values().map(|points| size_of_val(&**points) + 48);
+        self.lat.n_bytes() + self.lon.n_bytes() + beside.sum::<usize>()
+    }
+}
+
+fn keys(degrees: &RangeInclusive<f64>) -> RangeInclusive<i64> {
+    key_of(*degrees.start())..=key_of(*degrees.end())
+}

@@ -1,0 +1,162 @@
+//! Strings as whole words: each distinct string with its slots, and the strings of each slot.
+
+use std::collections::BTreeMap;
+
+use roaring::RoaringBitmap;
+
+use crate::store::columns::dictionary::{Dictionary, n_bytes};
+
+/// Strings of one field.
+#[derive(Clone, Debug, Default)]
+pub struct KeywordColumn {
+    words: Dictionary,
+    /// By slot: one more than the number of its only string; 0 for none or several.
+    only: Vec<u32>,
+    /// The numbers of slots with several strings, ascending.
+    several: BTreeMap<u32, Box<[u32]>>,
+    /// Slots with exactly one string.
+    single: RoaringBitmap,
+}
+
+impl KeywordColumn {
+    /// Gives a slot that has none its strings.
+    pub fn insert(&mut self, slot: u32, strings: &[&str]) {
+        let mut ids: Vec<u32> = strings.iter().map(|text| self.words.insert(text, slot)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        match ids[..] {
+            [] => {}
+            [id] => {
+                let at = slot as usize;
+                if self.only.len() <= at {
+                    self.only.resize(at + 1, 0);
+                }
+                self.only[at] = id + 1;
+                self.single.insert(slot);
+            }
+            _ => {
+                self.several.insert(slot, ids.into());
+            }
+        }
+    }
+
+    /// Takes the strings of a slot away.
+    pub fn remove(&mut self, slot: u32) {
+        let ids: Vec<u32> = self.ids(slot).collect();
+        ids.into_iter().for_each(|id| self.words.remove(id, slot));
+        if self.single.remove(slot) {
+            self.only[slot as usize] = 0;
+        }
+        self.several.remove(&slot);
+    }
+
+    fn ids(&self, slot: u32) -> impl Iterator<Item = u32> {
+        let only = self.only.get(slot as usize).and_then(|only| only.checked_sub(1));
+        only.into_iter().chain(self.several.get(&slot).into_iter().flatten().copied())
+    }
+
+    /// The numbers of those strings that some slot has, ascending.
+    pub fn find<'a>(&self, strings: impl IntoIterator<Item = &'a str>) -> Vec<u32> {
+        let mut ids: Vec<u32> =
+            strings.into_iter().filter_map(|text| self.words.find(text)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// The numbers of the strings that `is_wanted` wants, ascending; every distinct string is looked at.
+    pub fn matching(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<u32> {
+        self.words.matching(is_wanted)
+    }
+
+    /// The slots of `within` that have a string of one of these numbers, which are ascending.
+    pub fn any(&self, ids: &[u32], within: &RoaringBitmap) -> RoaringBitmap {
+        if let [id] = *ids {
+            return self.words.intersection(id, within);
+        }
+        if within.len() < self.at_most(ids) {
+            let is_one = |id: u32| ids.binary_search(&id).is_ok();
+            return within.iter().filter(|&slot| self.ids(slot).any(is_one)).collect();
+        }
+        self.words.union(ids) & within
+    }
+
+    /// The slots that have a string of another number than these, which are ascending.
+    pub fn except(&self, ids: &[u32]) -> RoaringBitmap {
+        let mut others = &self.single - self.words.union(ids);
+        let is_other = |id: &u32| ids.binary_search(id).is_err();
+        others.extend(
+            self.several.iter().filter(|(_, own)| own.iter().any(is_other)).map(|(slot, _)| slot),
+        );
+        others
+    }
+
+    /// An upper bound on the slots that have a string of one of these numbers.
+    pub fn at_most(&self, ids: &[u32]) -> u64 {
+        ids.iter().map(|&id| self.words.n_slots(id)).sum()
+    }
+
+    /// Distinct strings.
+    pub fn n_words(&self) -> u64 {
+        self.words.n_words()
+    }
+
+    /// Slots with a string.
+    pub fn n_slots(&self) -> u64 {
+        self.single.len() + self.several.len() as u64
+    }
+
+    /// Bytes held, about.
+    pub fn n_bytes(&self) -> usize {
+        // A node of the map is at least half full.
+        let several = self.several.values().map(|ids| size_of_val(&**ids) + 48);
+        self.words.n_bytes()
+            + self.only.capacity() * size_of::<u32>()
+            + several.sum::<usize>()
+            + n_bytes(&self.single)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column() -> KeywordColumn {
+        let mut column = KeywordColumn::default();
+        let rows: [&[&str]; 6] = [&["a"], &["b"], &["a", "b", "a"], &[], &["c", "c"], &["a", "d"]];
+        (0..).zip(rows).for_each(|(slot, strings)| column.insert(slot, strings));
+        column
+    }
+
+    fn set(slots: impl IntoIterator<Item = u32>) -> RoaringBitmap {
+        slots.into_iter().collect()
+    }
+
+    #[test]
+    fn any_finds_slots_with_one_of_several_strings() {
+        let column = column();
+        let all = set(0..10);
+        assert_eq!(column.any(&column.find(["a"]), &all), set([0, 2, 5]));
+        assert_eq!(column.any(&column.find(["b", "c", "x"]), &all), set([1, 2, 4]));
+        assert_eq!(column.any(&column.find(["b", "c"]), &set([2, 3])), set([2]), "by slot");
+        assert_eq!(column.any(&column.find(["x"]), &all), set([]));
+    }
+
+    #[test]
+    fn except_finds_slots_with_a_string_outside_of_the_list() {
+        let column = column();
+        assert_eq!(column.except(&column.find(["a"])), set([1, 2, 4, 5]));
+        assert_eq!(column.except(&column.find(["a", "b"])), set([4, 5]));
+        assert_eq!(column.except(&[]), set([0, 1, 2, 4, 5]));
+    }
+
+    #[test]
+    fn a_removed_slot_is_found_no_more() {
+        let mut column = column();
+        (0..6).for_each(|slot| column.remove(slot));
+        assert_eq!((column.n_words(), column.n_slots()), (0, 0));
+        column.insert(2, &["z"]);
+        assert_eq!(column.any(&column.find(["z"]), &set(0..9)), set([2]));
+        assert!(column.find(["a"]).is_empty());
+    }
+}

@@ -1,0 +1,210 @@
+//! Numbers or moments of one field: one key per slot in cells, and what does not fit there beside them.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds};
+
+use roaring::RoaringBitmap;
+
+use crate::store::columns::cells::Cells;
+use crate::store::columns::dictionary::n_bytes;
+use crate::store::columns::number::{Interval, Layout, Number};
+
+/// A set of candidates that is smaller than the slots by this factor is looked at slot by slot.
+const FEW: u64 = 32;
+
+/// Up to so many numbers are looked for in one pass over the cells each.
+const PASSES: usize = 8;
+
+/// Numbers of one field, exact whatever they are.
+#[derive(Clone, Debug)]
+pub struct NumberColumn {
+    layout: Layout,
+    cells: Cells,
+    /// Of the slots in `cells`, those whose float was written as a whole number.
+    whole: RoaringBitmap,
+    /// Slots with several numbers, or one that has no key in this layout.
+    beside: BTreeMap<u32, Box<[Number]>>,
+}
+
+impl NumberColumn {
+    /// A column without numbers.
+    pub fn new(layout: Layout) -> Self {
+        Self {
+            layout,
+            cells: Cells::default(),
+            whole: RoaringBitmap::new(),
+            beside: BTreeMap::new(),
+        }
+    }
+
+    /// Gives a slot that has none its numbers.
+    pub fn insert(&mut self, slot: u32, numbers: &[Number]) {
+        match numbers {
+            [] => {}
+            [number] if let Some(key) = self.layout.key(*number) => {
+                self.cells.set(slot, key);
+                if self.layout == Layout::Float && matches!(number, Number::Int(_)) {
+                    self.whole.insert(slot);
+                }
+            }
+            _ => {
+                self.beside.insert(slot, numbers.into());
+            }
+        }
+    }
+
+    /// Takes the numbers of a slot away.
+    pub fn remove(&mut self, slot: u32) {
+        self.cells.clear(slot);
+        self.whole.remove(slot);
+        self.beside.remove(&slot);
+    }
+
+    /// Cuts the cells anew after many insertions.
+    pub fn settle(&mut self) {
+        self.cells.cut();
+    }
+
+    /// The slots of `within` with a number in the interval.
+    pub fn range(&self, interval: &Interval<Number>, within: &RoaringBitmap) -> RoaringBitmap {
+        let is_in = |number: &Number| interval.contains(number);
+        let mut found = self.in_cells(interval, within);
+        found.extend(self.beside_with(is_in, within));
+        found
+    }
+
+    /// The slots of `within` with one of these numbers, which are ascending, written as a whole number.
+    pub fn any(&self, wholes: &[i64], within: &RoaringBitmap) -> RoaringBitmap {
+        let mut found = RoaringBitmap::new();
+        if wholes.len() <= PASSES {
+            wholes.iter().for_each(|&whole| found |= self.equal(whole, within));
+            return found;
+        }
+        let keys: Vec<i64> =
+            wholes.iter().filter_map(|&whole| self.layout.key(Number::Int(whole.into()))).collect();
+        let is_one =
+            |slot: &u32| self.cells.key(*slot).is_some_and(|key| keys.binary_search(&key).is_ok());
+        found.extend(within.iter().filter(is_one));
+        if self.layout == Layout::Float {
+            found &= &self.whole;
+        }
+        let is_one = |number: &Number| wholes.iter().any(|&whole| is_whole(number, whole));
+        found.extend(self.beside_with(is_one, within));
+        found
+    }
+
+    /// The slots of `within` with this number, written as a whole number.
+    fn equal(&self, whole: i64, within: &RoaringBitmap) -> RoaringBitmap {
+        let number = Number::Int(whole.into());
+        let mut found = self.in_cells(&(Bound::Included(number), Bound::Included(number)), within);
+        if self.layout == Layout::Float {
+            found &= &self.whole;
+        }
+        found.extend(self.beside_with(|number| is_whole(number, whole), within));
+        found
+    }
+
+    /// The slots of `within` with a number that is none of these, which are ascending.
+    pub fn except(&self, wholes: &[i64], within: &RoaringBitmap) -> RoaringBitmap {
+        let mut found = self.in_cells(&(Bound::Unbounded, Bound::Unbounded), within);
+        found -= self.any(wholes, within);
+        let is_other = |number: &Number| match number {
+            Number::Int(int) => {
+                i64::try_from(*int).map_or(true, |int| wholes.binary_search(&int).is_err())
+            }
+            Number::Float(_) => true,
+        };
+        found.extend(self.beside_with(is_other, within));
+        found
+    }
+
+    fn in_cells(&self, interval: &Interval<Number>, within: &RoaringBitmap) -> RoaringBitmap {
+        let Some(keys) = self.layout.keys(interval) else { return RoaringBitmap::new() };
+        if within.len() < self.cells.n_codes() / FEW {
+            return self.cells.range_within(&keys, within);
+        }
+        self.cells.range(&keys) & within
+    }
+
+    fn beside_with(
+        &self,
+        is_wanted: impl Fn(&Number) -> bool,
+        within: &RoaringBitmap,
+    ) -> impl Iterator<Item = u32> {
+        let wanted = self.beside.iter().filter(move |(_, numbers)| numbers.iter().any(&is_wanted));
+        wanted.map(|(slot, _)| *slot).filter(|slot| within.contains(*slot))
+    }
+
+    /// An upper bound on the slots with a number in the interval.
+    pub fn at_most(&self, interval: &Interval<Number>) -> u64 {
+        let in_cells = self.layout.keys(interval).map_or(0, |keys| self.cells.at_most(&keys));
+        in_cells + self.beside.len() as u64
+    }
+
+    /// Slots with a number.
+    pub fn n_slots(&self) -> u64 {
+        self.cells.n_keys() + self.beside.len() as u64
+    }
+
+    /// Slots that a range within `n_within` slots looks at.
+    pub fn n_looked_at(&self, n_within: u64) -> u64 {
+        let n_codes = self.cells.n_codes();
+        self.beside.len() as u64 + if n_within < n_codes / FEW { n_within } else { n_codes }
+    }
+
+    /// Bytes held, about.
+    pub fn n_bytes(&self) -> usize {
+        // A node of the map is at least half full.
+        let beside = self.beside.values().map(|numbers| size_of_val(&**numbers) + 48);
+        self.cells.n_bytes() + n_bytes(&self.whole) + beside.sum::<usize>()
+    }
+}
+
+fn is_whole(number: &Number, whole: i64) -> bool {
+    matches!(number, Number::Int(int) if *int == i128::from(whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(slots: impl IntoIterator<Item = u32>) -> RoaringBitmap {
+        slots.into_iter().collect()
+    }
+
+    #[test]
+    fn what_does_not_fit_the_layout_is_found_as_well() {
+        let (int, float) = (Number::Int, Number::Float);
+        let rows: [&[Number]; 7] = [
+            &[int(5)],
+            &[float(5.0)],
+            &[float(5.5)],
+            &[int((1 << 53) + 1)],
+            &[int(1 << 63)],
+            &[int(5), float(9.5)],
+            &[],
+        ];
+        let all = set(0..7);
+        for layout in [Layout::Int, Layout::Float] {
+            let mut column = NumberColumn::new(layout);
+            (0..).zip(rows).for_each(|(slot, numbers)| column.insert(slot, numbers));
+            let from = |number| (Bound::Excluded(number), Bound::Unbounded);
+            let many: Vec<i64> = (0..20).collect();
+            assert_eq!(column.any(&[5], &all), set([0, 5]), "{layout:?}");
+            assert_eq!(column.any(&many, &all), set([0, 5]), "{layout:?}");
+            assert_eq!(column.except(&many, &all), set([1, 2, 3, 4, 5]), "{layout:?}");
+            assert_eq!(column.range(&from(int(5)), &all), set([2, 3, 4, 5]), "{layout:?}");
+            assert_eq!(
+                column.range(&from(float(9007199254740992.0)), &all),
+                set([3, 4]),
+                "{layout:?}"
+            );
+            assert_eq!(column.range(&from(int(5)), &set([0, 2])), set([2]), "{layout:?}");
+            assert_eq!(column.except(&[5], &all), set([1, 2, 3, 4, 5]), "{layout:?}");
+            assert_eq!(column.n_slots(), 6);
+            (0..7).for_each(|slot| column.remove(slot));
+            assert_eq!(column.n_slots(), 0);
+            assert!(column.range(&(Bound::Unbounded, Bound::Unbounded), &all).is_empty());
+        }
+    }
+}
