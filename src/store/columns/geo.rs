@@ -94,13 +94,18 @@ impl GeoColumn {
             let (lat, lon) = (self.lat.key(slot)?, self.lon.key(slot)?);
             Some(GeoPoint { lat: float_of(lat), lon: float_of(lon) })
         };
-        let n_asked = candidates.len() + self.beside.len() as u64;
         let mut found: RoaringBitmap =
             candidates.iter().filter(|&slot| point(slot).is_some_and(&holds)).collect();
-        let beside =
-            self.beside.iter().filter(|(_, points)| points.iter().any(|&point| holds(point)));
-        found.extend(beside.map(|(slot, _)| slot).filter(|slot| within.contains(**slot)));
-        (found, n_asked)
+        let is_beside = |points: &[GeoPoint]| points.iter().any(|&point| holds(point));
+        let n_beside = within.len().min(self.beside.len() as u64);
+        if within.len() < self.beside.len() as u64 {
+            let is_in = |slot: &u32| self.beside.get(slot).is_some_and(|points| is_beside(points));
+            found.extend(within.iter().filter(is_in));
+        } else {
+            let beside = self.beside.iter().filter(|(slot, _)| within.contains(**slot));
+            found.extend(beside.filter(|(_, points)| is_beside(points)).map(|(slot, _)| slot));
+        }
+        (found, candidates.len() + n_beside)
     }
 
     /// An upper bound on the slots with a place in one of the rectangles, or not on the globe.
@@ -131,4 +136,39 @@ impl GeoColumn {
 
 fn keys(degrees: &RangeInclusive<f64>) -> RangeInclusive<i64> {
     key_of(*degrees.start())..=key_of(*degrees.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn set(slots: impl IntoIterator<Item = u32>) -> RoaringBitmap {
+        slots.into_iter().collect()
+    }
+
+    #[test]
+    fn several_places_and_places_off_the_globe_are_asked_about_as_well() {
+        let rows = [
+            json!([{"lat": 1, "lon": 1}]),
+            json!([{"lat": 50.5, "lon": 1}, {"lat": 1.5, "lon": 1.5}]),
+            json!([{"lat": 1, "lon": 361}]),
+            json!([{"lat": 1}, {"lat": "1", "lon": 1}, 1]),
+            json!([{"lat": 60, "lon": 60}]),
+        ];
+        let mut column = GeoColumn::default();
+        for (slot, row) in (0..).zip(&rows) {
+            let points: Vec<GeoPoint> =
+                row.as_array().unwrap().iter().filter_map(GeoPoint::of).collect();
+            column.insert(slot, &points);
+        }
+        let rectangles = [Rectangle { lat: 0.0..=2.0, lon: 0.0..=2.0 }];
+        let near = |point: GeoPoint| point.lat < 2.0;
+        assert_eq!(column.n_slots(), 4);
+        assert_eq!(column.inside(&rectangles, &set(0..9), near), (set([0, 1, 2]), 3));
+        assert_eq!(column.inside(&rectangles, &set([1]), near), (set([1]), 1));
+        assert!(column.at_most(&rectangles) >= 3);
+        (0..5).for_each(|slot| column.remove(slot));
+        assert_eq!(column.inside(&rectangles, &set(0..9), near), (set([]), 0));
+    }
 }

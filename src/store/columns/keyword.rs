@@ -6,6 +6,9 @@ use roaring::RoaringBitmap;
 
 use crate::store::columns::dictionary::{Dictionary, n_bytes};
 
+/// Candidates that are fewer than the slots of the wanted strings by this factor are looked at one by one.
+const FEW: u64 = 16;
+
 /// Strings of one field.
 #[derive(Clone, Debug, Default)]
 pub struct KeywordColumn {
@@ -74,7 +77,7 @@ impl KeywordColumn {
         if let [id] = *ids {
             return self.words.intersection(id, within);
         }
-        if within.len() < self.at_most(ids) {
+        if within.len() < self.at_most(ids) / FEW {
             let is_one = |id: u32| ids.binary_search(&id).is_ok();
             return within.iter().filter(|&slot| self.ids(slot).any(is_one)).collect();
         }
@@ -138,8 +141,19 @@ mod tests {
         let all = set(0..10);
         assert_eq!(column.any(&column.find(["a"]), &all), set([0, 2, 5]));
         assert_eq!(column.any(&column.find(["b", "c", "x"]), &all), set([1, 2, 4]));
-        assert_eq!(column.any(&column.find(["b", "c"]), &set([2, 3])), set([2]), "by slot");
         assert_eq!(column.any(&column.find(["x"]), &all), set([]));
+    }
+
+    #[test]
+    fn few_candidates_are_looked_at_one_by_one_and_answer_the_same() {
+        let mut column = KeywordColumn::default();
+        (0..1000).for_each(|slot| column.insert(slot, &[["a", "b", "c"][slot as usize % 3], "d"]));
+        (1000..1100).for_each(|slot| column.insert(slot, &["b"]));
+        let few = set([0, 1, 2, 900, 1050, 2000]);
+        let ids = column.find(["b", "c"]);
+        assert!(few.len() < column.at_most(&ids) / FEW);
+        assert_eq!(column.any(&ids, &few), set([1, 2, 1050]));
+        assert_eq!(column.any(&ids, &set(0..2000)) & &few, set([1, 2, 1050]));
     }
 
     #[test]

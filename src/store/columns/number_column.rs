@@ -69,7 +69,7 @@ impl NumberColumn {
     pub fn range(&self, interval: &Interval<Number>, within: &RoaringBitmap) -> RoaringBitmap {
         let is_in = |number: &Number| interval.contains(number);
         let mut found = self.in_cells(interval, within);
-        found.extend(self.beside_with(is_in, within));
+        found |= self.beside_with(is_in, within);
         found
     }
 
@@ -89,7 +89,7 @@ impl NumberColumn {
             found &= &self.whole;
         }
         let is_one = |number: &Number| wholes.iter().any(|&whole| is_whole(number, whole));
-        found.extend(self.beside_with(is_one, within));
+        found |= self.beside_with(is_one, within);
         found
     }
 
@@ -100,7 +100,7 @@ impl NumberColumn {
         if self.layout == Layout::Float {
             found &= &self.whole;
         }
-        found.extend(self.beside_with(|number| is_whole(number, whole), within));
+        found |= self.beside_with(|number| is_whole(number, whole), within);
         found
     }
 
@@ -114,7 +114,7 @@ impl NumberColumn {
             }
             Number::Float(_) => true,
         };
-        found.extend(self.beside_with(is_other, within));
+        found |= self.beside_with(is_other, within);
         found
     }
 
@@ -130,9 +130,14 @@ impl NumberColumn {
         &self,
         is_wanted: impl Fn(&Number) -> bool,
         within: &RoaringBitmap,
-    ) -> impl Iterator<Item = u32> {
-        let wanted = self.beside.iter().filter(move |(_, numbers)| numbers.iter().any(&is_wanted));
-        wanted.map(|(slot, _)| *slot).filter(|slot| within.contains(*slot))
+    ) -> RoaringBitmap {
+        let has = |numbers: &[Number]| numbers.iter().any(&is_wanted);
+        if within.len() < self.beside.len() as u64 {
+            let is_in = |slot: &u32| self.beside.get(slot).is_some_and(|numbers| has(numbers));
+            return within.iter().filter(is_in).collect();
+        }
+        let found = self.beside.iter().filter(|(_, numbers)| has(numbers)).map(|(slot, _)| *slot);
+        found.filter(|slot| within.contains(*slot)).collect()
     }
 
     /// An upper bound on the slots with a number in the interval.
@@ -149,7 +154,8 @@ impl NumberColumn {
     /// Slots that a range within `n_within` slots looks at.
     pub fn n_looked_at(&self, n_within: u64) -> u64 {
         let n_codes = self.cells.n_codes();
-        self.beside.len() as u64 + if n_within < n_codes / FEW { n_within } else { n_codes }
+        let n_in_cells = if n_within < n_codes / FEW { n_within } else { n_codes };
+        n_in_cells + n_within.min(self.beside.len() as u64)
     }
 
     /// Bytes held, about.

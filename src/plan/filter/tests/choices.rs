@@ -100,7 +100,11 @@ impl Choices {
     }
 
     fn value(&mut self, depth: usize) -> Value {
-        match self.below(if depth == 0 { 6 } else { 9 }) {
+        match self.below(if depth == 0 { 6 } else { 11 }) {
+            9 => Value::Array(
+                (0..3).map(|_| json!({"a": self.below(3), "b": self.below(3)})).collect(),
+            ),
+            10 => json!([self.place(), self.place()]),
             6 | 7 => {
                 let n = self.of(&[0, 1, 2, 3]);
                 Value::Array((0..n).map(|_| self.value(depth - 1)).collect())
@@ -183,7 +187,7 @@ impl Choices {
 
     pub fn condition(&mut self, depth: usize) -> Value {
         let key = self.path();
-        match self.below(if depth == 0 { 15 } else { 19 }) {
+        match self.below(if depth == 0 { 15 } else { 20 }) {
             0..5 => json!({"key": key, "match": self.matched()}),
             5..7 => json!({"key": key, "range": self.bounds(Self::number)}),
             7 => {
@@ -212,6 +216,11 @@ impl Choices {
             15 => json!({"nested": {"key": key, "filter": self.filter(depth - 1)}}),
             16 => json!({"nested": {"key": key, "filter": {"must": [
                 {"key": self.path(), "match": self.matched()},
+            ]}}}),
+            // Of one and the same element.
+            17 => json!({"nested": {"key": self.of(&["a", "b"]), "filter": {"must": [
+                {"key": "a", "match": {"value": self.below(3)}},
+                {"key": "b", "match": {"any": [self.below(3), self.below(3)]}},
             ]}}}),
             _ => self.filter(depth - 1),
         }

@@ -57,6 +57,9 @@ fn a_column_of_every_kind_answers_every_single_condition() {
         for path in ["a", "b", "a[].b"] {
             (0..2).for_each(|_| world.index(path, choices.of(&KINDS)));
         }
+        for path in ["a[].a", "b[].a", "b[].b"] {
+            world.index(path, choices.of(&[Kind::Integer, Kind::Float]));
+        }
         for _ in 0..200 {
             let json = json!({"must": choices.condition(1)});
             let filter = filter(&json);
@@ -146,22 +149,28 @@ fn empty_lists_and_bounds_that_exclude_each_other_are_taken_at_their_word() {
 
 #[test]
 fn conditions_without_an_index_read_only_what_others_leave() {
-    let mut world = world(3, false);
+    let mut world = World::default();
+    (0..100).for_each(|slot| {
+        world.set(slot, json!({"a": if slot < 20 { "red" } else { "blue" }, "b": slot}))
+    });
     world.index("a", Kind::Keyword);
-    let narrow = json!({"key": "a", "match": {"text_any": "red blue"}});
-    let unindexed = json!({"key": "b", "is_empty": false});
-    let alone = world.passing(&filter(&json!({"must": unindexed})));
-    assert_eq!(
-        (alone.payloads_read, &alone.read_for[..]),
-        (world.live.len(), &["b".to_owned()][..])
-    );
-    let n_narrow = world.passing(&filter(&json!({"must": narrow}))).slots.len();
-    let both = world.passing(&filter(&json!({"must": [unindexed, narrow]})));
-    assert!(n_narrow > 0 && both.payloads_read == n_narrow, "{n_narrow} {}", both.payloads_read);
-    let either = world.passing(&filter(&json!({"should": [unindexed, narrow]})));
-    assert_eq!(either.payloads_read, world.live.len() - n_narrow);
-    let not = world.passing(&filter(&json!({"must": unindexed, "must_not": narrow})));
-    assert_eq!(not.payloads_read, world.live.len() - n_narrow);
+    let (red, unindexed) =
+        (json!({"key": "a", "match": {"value": "red"}}), json!({"key": "b", "range": {"lt": 30}}));
+    for (json, n_passing, n_read) in [
+        (json!({"must": unindexed}), 30, 100),
+        (json!({"must": [unindexed, red]}), 20, 20),
+        (json!({"should": [unindexed, red]}), 30, 80),
+        (json!({"must": unindexed, "must_not": red}), 10, 80),
+        (json!({"must": [red, {"should": [unindexed, red]}]}), 20, 0),
+        (json!({"must": [{"has_id": [0]}], "must_not": [unindexed]}), 0, 1),
+        // A number is no string: the type alone tells.
+        (json!({"must": {"key": "a", "range": {"lt": 30}}}), 0, 0),
+    ] {
+        let passing = world.passing(&filter(&json));
+        assert_eq!((passing.slots.len(), passing.payloads_read), (n_passing, n_read), "{json}");
+        let fields: &[&str] = if n_read > 0 { &["b"] } else { &[] };
+        assert_eq!(passing.read_for, fields, "{json}");
+    }
 }
 
 /// Payloads, filters and who passes, as another implementation says: lines of `{"payloads": [...]}`, then of
