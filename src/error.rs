@@ -87,6 +87,12 @@ impl Error {
         Self::new(ErrorKind::Corrupt, "corrupt_file", message)
     }
 
+    /// The same error, with the place that it was found in before its message.
+    pub fn within(self, place: impl fmt::Display) -> Self {
+        let message = format!("{place}: {}", self.message).into_boxed_str();
+        Self { message, ..self }
+    }
+
     /// What kind of error this is.
     pub fn kind(&self) -> ErrorKind {
         self.kind

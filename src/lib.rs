@@ -28,6 +28,7 @@ pub mod core;
 pub mod dedup;
 pub mod distance;
 pub mod embed;
+pub mod engine;
 mod error;
 pub mod plan;
 pub mod quant;

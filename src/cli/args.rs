@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::backend::open::Device;
 use crate::cli::bench::BenchArgs;
 use crate::cli::doctor::DoctorArgs;
+use crate::cli::ingest::IngestArgs;
+use crate::cli::search::SearchArgs;
 use crate::core::metric::Metric;
 use crate::dedup::{Bands, Keep, Method, OutputFormat};
 use crate::embed::Choice;
@@ -30,6 +32,10 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Time every operation beside what the machine can do at most
     Bench(BenchArgs),
+    /// Put vectors with payloads into a collection, where search finds them.
+    Ingest(Box<IngestArgs>),
+    /// Find the points of a collection that are nearest to each query, of those a tenant may read and that pass a filter.
+    Search(Box<SearchArgs>),
     /// Find every pair of rows that are near each other, in one .npy file or between two; none is missed.
     Pairs(Box<PairsArgs>),
 }
@@ -304,7 +310,7 @@ pub struct RunArgs {
 }
 
 /// Bytes with an optional unit: `4GiB`, `512MiB`, `1000000`.
-fn parse_bytes(text: &str) -> Result<u64, Error> {
+pub fn parse_bytes(text: &str) -> Result<u64, Error> {
     let wrong =
         || Error::usage("memory", format!("{text:?}, expected bytes such as 4GiB or 512MiB"));
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -4,9 +4,12 @@ mod args;
 mod bench;
 mod dedup;
 mod doctor;
+mod ingest;
+mod lines;
 mod pair_file;
 mod pairs;
 mod progress;
+mod search;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -28,7 +31,9 @@ pub fn main() -> ExitCode {
         Command::Dedup(args) => dedup::run(*args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Ingest(args) => ingest::run(&args),
         Command::Pairs(args) => pairs::run(*args),
+        Command::Search(args) => search::run(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

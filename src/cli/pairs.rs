@@ -14,7 +14,7 @@ use crate::cli::pair_file::{Form, Line, Scratch, write};
 use crate::cli::{complain, pool, progress, say};
 use crate::cluster::{JoinOptions, JoinReport, near_pairs};
 use crate::core::metric::Metric;
-use crate::core::rows::{Rows, Values};
+use crate::core::rows::Rows;
 use crate::dedup::spill::Sorter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::npy;
@@ -121,21 +121,8 @@ fn side(path: &Path, args: &PairsArgs, metric: Metric) -> Result<Side> {
         );
         return Err(Error::new(ErrorKind::BadInput, "vector_zero_norm", message));
     }
-    let rows = Rows::new(listed(rows.values(), &places, rows.dim()), rows.dim())?;
-    Ok(Side { rows: Arc::new(rows), places: Some(places), n_zero })
-}
-
-fn listed(values: &Values, places: &[u32], dim: usize) -> Values {
-    fn of<T: Copy>(values: &[T], places: &[u32], dim: usize) -> Vec<T> {
-        let row = |&place: &u32| &values[place as usize * dim..(place as usize + 1) * dim];
-        places.iter().flat_map(row).copied().collect()
-    }
-    match values {
-        Values::F32(values) => Values::F32(of(values, places, dim)),
-        Values::F16(values) => Values::F16(of(values, places, dim)),
-        Values::U8(values) => Values::U8(of(values, places, dim)),
-        Values::I8(values) => Values::I8(of(values, places, dim)),
-    }
+    let kept: Vec<usize> = places.iter().map(|&place| place as usize).collect();
+    Ok(Side { rows: Arc::new(rows.picked(&kept)), places: Some(places), n_zero })
 }
 
 /// The join, with its pairs in `sorter` under their places in the files.
@@ -168,24 +155,13 @@ fn join(
     };
     let other = b.unwrap_or(a);
     let mut push = |pair: &Pair| {
-        let value = shown_as(question.metric, pair.distance).to_bits();
+        let value = question.metric.score(pair.distance).to_bits();
         sorter.push(Line { a: a.place(pair.a), b: other.place(pair.b), value })
     };
     // What spills is sorted on the threads that were asked for.
     let mut emit = |pairs: &[Pair]| pool.install(|| pairs.iter().try_for_each(&mut push));
     let (within, b) = (question.within, b.map(|side| &side.rows));
     near_pairs(backend, &a.rows, b, question.metric, within, &options, &mut emit)
-}
-
-/// The number beside a pair: a similarity where the metric has one.
-fn shown_as(metric: Metric, distance: f32) -> f32 {
-    let shown = match metric {
-        Metric::Cosine => (1.0 - f64::from(distance)) as f32,
-        Metric::Dot => -distance,
-        Metric::L2 | Metric::L1 => distance,
-    };
-    // Zero has no sign.
-    shown + 0.0
 }
 
 fn stopped_by_ctrl_c() -> Result<Arc<AtomicBool>> {

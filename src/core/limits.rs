@@ -50,6 +50,7 @@ pub const MODEL_BYTES: u64 = 4 << 30;
 
 /// Largest other file of such a model: a vocabulary of 250,000 tokens as JSON takes 17 MB.
 pub const MODEL_TEXT_BYTES: u64 = 64 << 20;
+
 /// Sections of a sealed file: its header of 8 KiB is read at once.
 pub const SECTIONS: usize = 64;
 
@@ -76,6 +77,7 @@ pub const RECORD_CACHE_BYTES: usize = 64 << 20;
 
 /// Bytes of the manifest of a snapshot: a line for each of some thousands of files.
 pub const MANIFEST_BYTES: u64 = 1 << 20;
+
 /// Bytes of a path into a payload: longer than any that a person writes.
 pub const PATH_BYTES: usize = 1024;
 

@@ -33,6 +33,20 @@ impl Metric {
     }
 }
 
+impl Metric {
+    /// What people are shown for a distance: the cosine in `[-1, 1]`, the inner product, and for L2 (squared) and L1 the
+    /// distance itself.
+    pub fn score(self, distance: f32) -> f32 {
+        let shown = match self {
+            Self::Cosine => (1.0 - f64::from(distance)) as f32,
+            Self::Dot => -distance,
+            Self::L2 | Self::L1 => distance,
+        };
+        // Zero has no sign.
+        shown + 0.0
+    }
+}
+
 impl FromStr for Metric {
     type Err = Error;
 

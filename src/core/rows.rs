@@ -204,6 +204,20 @@ impl Rows {
         Self { values, n_rows, dim: self.dim }
     }
 
+    /// A copy of the rows with these numbers, in their order.
+    pub fn picked(&self, rows: &[usize]) -> Self {
+        fn of<T: Copy>(values: &[T], rows: &[usize], dim: usize) -> Vec<T> {
+            rows.iter().flat_map(|&row| &values[row * dim..(row + 1) * dim]).copied().collect()
+        }
+        let values = match &self.values {
+            Values::F32(values) => Values::F32(of(values, rows, self.dim)),
+            Values::F16(values) => Values::F16(of(values, rows, self.dim)),
+            Values::U8(values) => Values::U8(of(values, rows, self.dim)),
+            Values::I8(values) => Values::I8(of(values, rows, self.dim)),
+        };
+        Self { values, n_rows: rows.len(), dim: self.dim }
+    }
+
     /// Euclidean norm of every row, summed in 64 bits.
     pub fn norms(&self) -> Vec<f64> {
         let square = |row: usize| -> f64 {

@@ -4,11 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rows of modules, lowest first. A module may name only modules of rows above its own, and itself.
-const ROWS: [&[&str]; 6] = [
+const ROWS: [&[&str]; 10] = [
     &["error", "core"],
     &["distance", "record"],
     &["backend"],
     &["embed", "quant", "cluster"],
+    &["store"],
+    &["index"],
+    &["plan"],
+    &["engine"],
     &["dedup"],
     &["cli"],
 ];
@@ -65,8 +69,12 @@ fn modules_import_only_from_rows_above_their_own() {
 fn unsafe_code_is_where_the_architecture_says() {
     for (path, text) in all_sources() {
         let allowed = path.starts_with("distance/simd")
-            || [Path::new("backend/cpu/minhash.rs"), Path::new("backend/cuda/device.rs")]
-                .contains(&path.as_path());
+            || [
+                Path::new("backend/cpu/minhash.rs"),
+                Path::new("backend/cuda/device.rs"),
+                Path::new("store/mapped.rs"),
+            ]
+            .contains(&path.as_path());
         let found =
             text.lines().any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
         assert!(allowed || !found, "{}", path.display());

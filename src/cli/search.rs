@@ -1,0 +1,190 @@
+//! `nearkin search`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::cli::args::parse_bytes;
+use crate::cli::{complain, lines, pool};
+use crate::core::ids::PointId;
+use crate::engine::{Answer, Ask, Collection, folder};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::plan::filter::Filter;
+use crate::record::npy;
+
+#[derive(Debug, clap::Args)]
+pub struct SearchArgs {
+    /// Folder of collections
+    #[arg(value_name = "DIR")]
+    pub data: PathBuf,
+
+    /// Collection
+    #[arg(long, value_name = "NAME")]
+    pub collection: String,
+
+    /// Queries: a .npy file, one row per query
+    #[arg(long, value_name = "Q.npy")]
+    pub vectors: PathBuf,
+
+    /// Points per query, at most 1,024; fewer only where fewer pass
+    #[arg(long, default_value_t = 10, value_name = "K")]
+    pub k: usize,
+
+    /// Only points that this tenant may read
+    #[arg(long, value_name = "T", conflicts_with = "tenants_from")]
+    pub tenant: Option<String>,
+
+    /// One tenant per line, one line per query
+    #[arg(long, value_name = "FILE")]
+    pub tenants_from: Option<PathBuf>,
+
+    /// Only points that pass, in Qdrant's JSON form
+    #[arg(long, value_name = "JSON", conflicts_with = "filters_from")]
+    pub filter: Option<String>,
+
+    /// One filter per line, one line per query; {} for none
+    #[arg(long, value_name = "FILE")]
+    pub filters_from: Option<PathBuf>,
+
+    /// Demand exact answers; every way of this version is exact
+    #[arg(long)]
+    pub exact: bool,
+
+    /// Say with each answer how it was found, what was predicted and what it took
+    #[arg(long)]
+    pub explain: bool,
+
+    /// Queries answered together
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: u32,
+
+    /// Threads; all cores without
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+
+    /// Memory for vectors and their codes
+    #[arg(long, default_value = "16GiB", value_name = "BYTES", value_parser = parse_bytes)]
+    pub memory: u64,
+
+    /// One JSON object per query
+    #[arg(long, value_name = "R.jsonl")]
+    pub out: PathBuf,
+
+    /// Replace the file
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+pub fn run(args: &SearchArgs) -> Result<u8> {
+    if args.out.exists() && !args.overwrite {
+        let message = format!("{} exists; --overwrite replaces it", args.out.display());
+        return Err(Error::usage("output_exists", message));
+    }
+    let queries = npy::read(&args.vectors)?;
+    let asks = asks(args, queries.n_rows())?;
+    let pool = pool(args.threads)?;
+    let collection = Collection::open(&folder(&args.data, &args.collection)?, &pool, args.memory)?;
+    let file = File::create(&args.out).at("create", &args.out)?;
+    let mut out = BufWriter::new(file);
+    let began = Instant::now();
+    let (mut latencies, mut ways) = (Vec::with_capacity(asks.len()), BTreeMap::new());
+    for start in (0..queries.n_rows()).step_by(args.batch as usize) {
+        let range = start..(start + args.batch as usize).min(queries.n_rows());
+        let at = Instant::now();
+        let answers = collection.search(&queries.slice(range.clone()), &asks[range], args.k)?;
+        let taken = at.elapsed().as_secs_f64();
+        for answer in &answers {
+            latencies.push(taken);
+            *ways.entry(answer.choice.way.name()).or_insert(0u64) += 1;
+            writeln!(out, "{}", line(answer, args.explain)).at("write", &args.out)?;
+        }
+    }
+    out.flush().at("write", &args.out)?;
+    summarize(began.elapsed().as_secs_f64(), latencies, &ways);
+    Ok(0)
+}
+
+/// What each query asks for.
+fn asks(args: &SearchArgs, n_queries: usize) -> Result<Vec<Ask>> {
+    let mut tenants = vec![args.tenant.clone(); n_queries];
+    if let Some(path) = &args.tenants_from {
+        tenants = per_query(path, n_queries, |_, line| Ok(Some(line.to_owned())))?;
+    }
+    let one = args.filter.as_deref().map(|text| filter(text, "--filter")).transpose()?;
+    let mut filters = vec![one.unwrap_or_default(); n_queries];
+    if let Some(path) = &args.filters_from {
+        let read = |n, line: &str| filter(line, &format!("{}, line {n}", path.display()));
+        filters = per_query(path, n_queries, read)?;
+    }
+    let asks = tenants.into_iter().zip(filters);
+    Ok(asks.map(|(tenant, filter)| Ask { tenant, filter }).collect())
+}
+
+fn per_query<T>(
+    path: &Path,
+    n_queries: usize,
+    read: impl Fn(usize, &str) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut all = Vec::with_capacity(n_queries);
+    lines::each(path, &mut |n, line| {
+        all.push(read(n, line)?);
+        Ok(())
+    })?;
+    if all.len() == n_queries {
+        return Ok(all);
+    }
+    let message = format!("{}: {} lines for {n_queries} queries", path.display(), all.len());
+    Err(Error::new(ErrorKind::BadInput, "rows_differ", message))
+}
+
+fn filter(text: &str, place: &str) -> Result<Filter> {
+    let value: Value = serde_json::from_str(text).map_err(|error| {
+        Error::new(ErrorKind::BadInput, "filter_json", format!("{place}: {error}"))
+    })?;
+    Filter::from_json(&value).map_err(|error| error.within(place))
+}
+
+fn line(answer: &Answer, explain: bool) -> Value {
+    let id = |id: PointId| match id {
+        PointId::Num(number) => json!(number),
+        PointId::Uuid(_) => json!(id.to_string()),
+    };
+    let ids: Vec<Value> = answer.points.iter().map(|point| id(point.id)).collect();
+    let scores: Vec<f32> = answer.points.iter().map(|point| point.score).collect();
+    let way = answer.choice.way.name();
+    if !explain {
+        return json!({"ids": ids, "scores": scores, "plan": way});
+    }
+    let micros = |seconds: f64| (seconds * 1e7).round() / 10.0;
+    let (payloads_read, read_for) = &answer.payloads_read;
+    json!({"ids": ids, "scores": scores, "plan": {
+        "way": way,
+        "matches": answer.n_matches,
+        "predicted_us": {"listed": micros(answer.choice.listed_s), "pass": micros(answer.choice.pass_s)},
+        "took_us": micros(answer.seconds / answer.n_together as f64),
+        "queries_together": answer.n_together,
+        "filter": {"rows_touched": answer.rows_touched, "payloads_read": payloads_read, "read_for": read_for},
+    }})
+}
+
+/// One line of JSON on the standard error.
+fn summarize(seconds: f64, mut latencies: Vec<f64>, ways: &BTreeMap<&str, u64>) {
+    latencies.sort_unstable_by(f64::total_cmp);
+    let quantile = |share: f64| {
+        let at = (share * latencies.len() as f64).ceil() as usize;
+        let seconds = latencies.get(at.saturating_sub(1)).copied().unwrap_or_default();
+        (seconds * 1e7).round() / 10.0
+    };
+    let all = json!({
+        "queries": latencies.len(),
+        "seconds": seconds,
+        "queries_per_second": (latencies.len() as f64 / seconds.max(f64::MIN_POSITIVE)).round(),
+        "p50_us": quantile(0.5), "p95_us": quantile(0.95), "p99_us": quantile(0.99),
+        "plans": ways,
+    });
+    complain(format_args!("{all}"));
+}
