@@ -156,6 +156,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod baseline;
+pub mod coded;
 mod finish;
 mod lanes;
 mod peak;
