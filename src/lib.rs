@@ -31,6 +31,7 @@ pub mod embed;
 pub mod engine;
 mod error;
 pub mod plan;
+pub mod index;
 pub mod quant;
 pub mod record;
 pub mod store;

@@ -1,0 +1,132 @@
+//! A graph as flat arrays, for files and memory maps, and back, with everything checked on the way.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::graph::layers::{Layer, NONE, used};
+use crate::index::graph::{BuildParams, Graph, MAX_SLOTS, next_version};
+
+/// All that a graph holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// How it was built.
+    pub params: BuildParams,
+    /// `[n_slots, 2 m]`: links of the base layer; unused places hold [`u32::MAX`] and come last.
+    pub links: Vec<u32>,
+    /// `[n_slots / 64]`, rounded up: a bit for every slot with a row, the first in the lowest.
+    pub live: Vec<u64>,
+    /// A slot of the highest level; none if no slot has a row.
+    pub entry: Option<u32>,
+    /// Levels 1 and up: slots `[n]` and their links `[n, m]`.
+    pub upper: Vec<(Vec<u32>, Vec<u32>)>,
+}
+
+impl Graph {
+    /// What the graph holds, copied.
+    pub fn parts(&self) -> Parts {
+        let layer = |layer: &Layer| (layer.slots.clone(), layer.links.clone());
+        Parts {
+            params: self.params.clone(),
+            links: self.links.clone(),
+            live: self.dead.iter().map(|word| !word).collect(),
+            entry: self.entry,
+            upper: self.upper.iter().map(layer).collect(),
+        }
+    }
+
+    /// The graph of these parts. Cost: one pass over all links.
+    ///
+    /// # Errors
+    /// `graph_parts`, with what is wrong and where, if no graph has such parts; those of [`BuildParams::check`].
+    pub fn from_parts(parts: Parts) -> Result<Self> {
+        parts.params.check()?;
+        let (m, width) = (parts.params.m, 2 * parts.params.m);
+        let n_slots = parts.links.len() / width;
+        if !parts.links.len().is_multiple_of(width) || n_slots > MAX_SLOTS {
+            return Err(damaged(format!("{} links of slots of {width}", parts.links.len())));
+        }
+        let n_words = n_slots.div_ceil(64);
+        if parts.live.len() != n_words {
+            return Err(damaged(format!(
+                "{} words of marks, expected {n_words}",
+                parts.live.len()
+            )));
+        }
+        let mut graph = Self {
+            params: parts.params,
+            links: parts.links,
+            upper: Vec::new(),
+            dead: parts.live.iter().map(|word| !word).collect(),
+            stale: vec![0; n_words],
+            version: next_version(),
+            n_live: parts.live.iter().map(|word| word.count_ones() as usize).sum(),
+            entry: parts.entry,
+        };
+        if let Some(slot) = (n_slots..64 * n_words).find(|&slot| !graph.is_dead(slot as u32)) {
+            return Err(damaged(format!("slot {slot} of {n_slots} has a row")));
+        }
+        for slot in 0..n_slots as u32 {
+            graph.check_links("slot", slot, graph.places(slot))?;
+            if graph.is_dead(slot) && !graph.links(slot).is_empty() {
+                return Err(damaged(format!("slot {slot} has links and no row")));
+            }
+        }
+        for i in 0..graph.links.len() {
+            let to = graph.links[i];
+            if to != NONE && graph.is_dead(to) {
+                graph.stale[to as usize / 64] |= 1 << (to % 64);
+            }
+        }
+        for (level, (slots, links)) in parts.upper.into_iter().enumerate() {
+            let layer = graph.layer(level + 1, slots, links, m)?;
+            graph.upper.push(layer);
+        }
+        let is_entry = match (graph.entry, graph.upper.last()) {
+            (None, last) => graph.n_live == 0 && last.is_none(),
+            (Some(entry), None) => graph.contains(entry),
+            (Some(entry), Some(last)) => last.places.contains_key(&entry),
+        };
+        if is_entry { Ok(graph) } else { Err(damaged(format!("entry point {:?}", graph.entry))) }
+    }
+
+    /// A level above those that are there.
+    fn layer(&self, level: usize, slots: Vec<u32>, links: Vec<u32>, m: usize) -> Result<Layer> {
+        if slots.is_empty() || slots.len().checked_mul(m) != Some(links.len()) {
+            let message =
+                format!("{} slots and {} links on level {level}", slots.len(), links.len());
+            return Err(damaged(message));
+        }
+        let is_below = |slot: u32| match self.upper.last() {
+            Some(below) => below.places.contains_key(&slot),
+            None => self.contains(slot),
+        };
+        let mut layer = Layer { slots, links, ..Layer::default() };
+        for (place, &slot) in layer.slots.iter().enumerate() {
+            if !is_below(slot) || layer.places.insert(slot, place as u32).is_some() {
+                return Err(damaged(format!("slot {slot} on level {level}")));
+            }
+        }
+        for (&slot, list) in layer.slots.iter().zip(layer.links.chunks_exact(m)) {
+            let is_there = |to: &u32| layer.places.contains_key(to);
+            self.check_links("upper slot", slot, list)?;
+            if !used(list).iter().all(is_there) {
+                return Err(damaged(format!("slot {slot} links out of level {level}")));
+            }
+        }
+        Ok(layer)
+    }
+
+    fn check_links(&self, what: &str, slot: u32, places: &[u32]) -> Result<()> {
+        let links = used(places);
+        let bad = links.iter().find(|&&to| to as usize >= self.n_slots() || to == slot);
+        if let Some(to) = bad {
+            return Err(damaged(format!("{what} {slot} links to {to} of {}", self.n_slots())));
+        }
+        if places[links.len()..].iter().any(|&place| place != NONE) {
+            return Err(damaged(format!("{what} {slot} has a link behind an unused place")));
+        }
+        Ok(())
+    }
+}
+
+fn damaged(message: String) -> Error {
+    Error::new(ErrorKind::Corrupt, "graph_parts", message)
+}

@@ -1,0 +1,169 @@
+//! Distances of raw rows: the plain way to walk, and the verdict on what codes propose.
+
+use crate::core::metric::Metric;
+use crate::core::rows::{Rows, Values};
+use crate::distance::Level;
+use crate::distance::simd::coded::prefetch;
+use crate::distance::simd::{Kernels, Sum};
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::graph::distances::Distances;
+
+/// Rows of any type under any metric; slot `i` is row `i`.
+#[derive(Debug)]
+pub struct RawRows<'a> {
+    rows: &'a Rows,
+    metric: Metric,
+    kernels: &'static Kernels,
+    /// For cosine: rows of norm 1 if they are 32-bit floats, whose norms may be anything; otherwise empty.
+    unit: Vec<f32>,
+    /// For cosine of other rows: `1 / |row|`; otherwise empty.
+    inverse: Vec<f32>,
+}
+
+/// A query of [`RawRows`].
+#[derive(Clone, Debug)]
+pub struct RawQuery {
+    wide: Wide,
+    inverse: f32,
+}
+
+#[derive(Clone, Debug)]
+enum Wide {
+    Floats(Vec<f32>),
+    Bytes(Vec<i16>),
+}
+
+impl<'a> RawRows<'a> {
+    /// Rows compared by `metric`. Cost: one pass for cosine, and a copy of 32-bit floats.
+    ///
+    /// # Errors
+    /// Those of [`Rows::check`].
+    pub fn new(rows: &'a Rows, metric: Metric) -> Result<Self> {
+        rows.check(metric)?;
+        let (mut unit, mut inverse) = (Vec::new(), Vec::new());
+        if metric == Metric::Cosine {
+            let norms = rows.norms();
+            if let Values::F32(values) = rows.values() {
+                unit.reserve_exact(values.len());
+                for (row, norm) in values.chunks_exact(rows.dim()).zip(&norms) {
+                    unit.extend(row.iter().map(|&x| (f64::from(x) / norm) as f32));
+                }
+            } else {
+                inverse = norms.iter().map(|norm| (1.0 / norm) as f32).collect();
+            }
+        }
+        Ok(Self { rows, metric, kernels: Kernels::at(Level::best()), unit, inverse })
+    }
+
+    /// Row `i` of `queries` as a query.
+    ///
+    /// # Errors
+    /// `vector_dim`; `vector_dtype` if only one side is of bytes, or of other bytes; those of [`Rows::check`].
+    pub fn query(&self, queries: &Rows, i: usize) -> Result<RawQuery> {
+        if queries.dim() != self.rows.dim() {
+            let message = format!("{} values, expected {}", queries.dim(), self.rows.dim());
+            return Err(Error::new(ErrorKind::BadInput, "vector_dim", message));
+        }
+        let (ours, theirs) = (self.rows.dtype(), queries.dtype());
+        if ours != theirs && (ours.is_integer() || theirs.is_integer()) {
+            let message = format!("{}, expected {}", theirs.name(), ours.name());
+            return Err(Error::usage("vector_dtype", message));
+        }
+        let query = queries.slice(i..i + 1);
+        query.check(self.metric)?;
+        Ok(self.prepared(&query, 0))
+    }
+
+    fn prepared(&self, rows: &Rows, i: usize) -> RawQuery {
+        let range = i * rows.dim()..(i + 1) * rows.dim();
+        let mut inverse = 1.0;
+        let wide = match rows.values() {
+            Values::U8(values) => Wide::Bytes(values[range].iter().map(|&x| x.into()).collect()),
+            Values::I8(values) => Wide::Bytes(values[range].iter().map(|&x| x.into()).collect()),
+            _ => {
+                let mut row = vec![0.0; rows.dim()];
+                rows.widen(i, &mut row);
+                Wide::Floats(row)
+            }
+        };
+        if self.metric == Metric::Cosine {
+            let norm = rows.slice(i..i + 1).norms()[0];
+            inverse = (1.0 / norm) as f32;
+            if let Wide::Floats(mut row) = wide {
+                row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+                return RawQuery { wide: Wide::Floats(row), inverse: 1.0 };
+            }
+        }
+        RawQuery { wide, inverse }
+    }
+
+    fn sums(&self, sum: Sum, query: &RawQuery, starts: &[usize], out: &mut [f32]) {
+        match (&query.wide, self.rows.values()) {
+            (Wide::Floats(query), Values::F32(values)) => {
+                let values = if self.unit.is_empty() { values } else { &self.unit };
+                self.kernels.rows_f32(sum, query, values, starts, out);
+            }
+            (Wide::Floats(query), Values::F16(values)) => {
+                self.kernels.rows_f16(sum, query, values, starts, out);
+            }
+            (Wide::Bytes(query), values) => {
+                let mut sums = vec![0; out.len()];
+                match values {
+                    Values::U8(values) => {
+                        self.kernels.rows_u8(sum, query, values, starts, &mut sums);
+                    }
+                    Values::I8(values) => {
+                        self.kernels.rows_i8(sum, query, values, starts, &mut sums);
+                    }
+                    _ => unreachable!("checked: queries and rows are bytes of one kind"),
+                }
+                out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
+            }
+            _ => unreachable!("checked: queries and rows are floats"),
+        }
+    }
+}
+
+impl Distances for RawRows<'_> {
+    type Query = RawQuery;
+
+    fn n_slots(&self) -> usize {
+        self.rows.n_rows()
+    }
+
+    fn query_of(&self, slot: u32) -> RawQuery {
+        self.prepared(self.rows, slot as usize)
+    }
+
+    fn measure(&self, query: &RawQuery, slots: &[u32], out: &mut [f32]) {
+        let starts: Vec<usize> =
+            slots.iter().map(|&slot| slot as usize * self.rows.dim()).collect();
+        match self.metric {
+            Metric::L2 => self.sums(Sum::L2, query, &starts, out),
+            Metric::L1 => self.sums(Sum::L1, query, &starts, out),
+            Metric::Dot => {
+                self.sums(Sum::Dot, query, &starts, out);
+                out.iter_mut().for_each(|x| *x = -*x);
+            }
+            Metric::Cosine => {
+                self.sums(Sum::Dot, query, &starts, out);
+                for (x, &slot) in out.iter_mut().zip(slots) {
+                    let inverse = self.inverse.get(slot as usize).copied().unwrap_or(1.0);
+                    *x = 1.0 - *x * (query.inverse * inverse);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn prefetch(&self, slot: u32) {
+        let (start, dim) = (slot as usize * self.rows.dim(), self.rows.dim());
+        match self.rows.values() {
+            Values::F32(_) if !self.unit.is_empty() => prefetch(&self.unit, start, dim),
+            Values::F32(values) => prefetch(values, start, dim),
+            Values::F16(values) => prefetch(values, start, dim),
+            Values::U8(values) => prefetch(values, start, dim),
+            Values::I8(values) => prefetch(values, start, dim),
+        }
+    }
+}
