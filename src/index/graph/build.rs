@@ -144,9 +144,6 @@ impl Graph {
         self.entry = self.entry.or(batch.first().copied());
         self.n_live += batch.len();
         self.version = next_version();
-        if n_levels > 1 {
-            self.repair_upper(distances);
-        }
     }
 
     /// Links per slot of a level.

@@ -120,7 +120,7 @@ pub struct Graph {
     dead: Vec<u64>,
     /// Slots without a row to which links may still lead, one bit each.
     stale: Vec<u64>,
-    /// Changes with `dead`; no two graphs of a process share one.
+    /// Changes with `dead`: in a process, equal versions mean equal marks.
     version: u64,
     n_live: usize,
     /// A slot of the highest level.

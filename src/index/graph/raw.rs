@@ -1,5 +1,7 @@
 //! Distances of raw rows: the plain way to walk, and the verdict on what codes propose.
 
+use std::ops::RangeInclusive;
+
 use crate::core::metric::Metric;
 use crate::core::rows::{Rows, Values};
 use crate::distance::Level;
@@ -8,15 +10,18 @@ use crate::distance::simd::{Kernels, Sum};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::graph::distances::Distances;
 
+/// Norms whose products and reciprocals stay far from the ends of 32-bit floats.
+const COMFORTABLE: RangeInclusive<f64> = 1.0 / (1u64 << 30) as f64..=(1u64 << 30) as f64;
+
 /// Rows of any type under any metric; slot `i` is row `i`.
 #[derive(Debug)]
 pub struct RawRows<'a> {
     rows: &'a Rows,
     metric: Metric,
     kernels: &'static Kernels,
-    /// For cosine: rows of norm 1 if they are 32-bit floats, whose norms may be anything; otherwise empty.
+    /// For cosine: rows scaled to norm 1 if some norm is not comfortable; otherwise empty.
     unit: Vec<f32>,
-    /// For cosine of other rows: `1 / |row|`; otherwise empty.
+    /// For cosine of rows as they are: `1 / |row|`; otherwise empty.
     inverse: Vec<f32>,
 }
 
@@ -34,7 +39,7 @@ enum Wide {
 }
 
 impl<'a> RawRows<'a> {
-    /// Rows compared by `metric`. Cost: one pass for cosine, and a copy of 32-bit floats.
+    /// Rows compared by `metric`. Cost: one pass for cosine, and a copy if some norm is not comfortable.
     ///
     /// # Errors
     /// Those of [`Rows::check`].
@@ -43,7 +48,9 @@ impl<'a> RawRows<'a> {
         let (mut unit, mut inverse) = (Vec::new(), Vec::new());
         if metric == Metric::Cosine {
             let norms = rows.norms();
-            if let Values::F32(values) = rows.values() {
+            if let Values::F32(values) = rows.values()
+                && norms.iter().any(|norm| !COMFORTABLE.contains(norm))
+            {
                 unit.reserve_exact(values.len());
                 for (row, norm) in values.chunks_exact(rows.dim()).zip(&norms) {
                     unit.extend(row.iter().map(|&x| (f64::from(x) / norm) as f32));
@@ -165,5 +172,42 @@ impl Distances for RawRows<'_> {
             Values::U8(values) => prefetch(values, start, dim),
             Values::I8(values) => prefetch(values, start, dim),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distance::scalar;
+
+    #[test]
+    fn distances_are_those_of_the_definition_for_any_norm() {
+        for scale in [1.0f32, 1e-30, 1e30] {
+            let values: Vec<f32> = (0..40).map(|i| ((i * 7 % 11) as f32 - 4.5) * scale).collect();
+            let rows = Rows::new(Values::F32(values.clone()), 10).unwrap();
+            let raw = RawRows::new(&rows, Metric::Cosine).unwrap();
+            let mut out = [0.0; 4];
+            raw.measure(&raw.query(&rows, 2).unwrap(), &[0, 1, 2, 3], &mut out);
+            for (row, got) in values.chunks(10).zip(out) {
+                let wide = |a: &[f32]| a.iter().map(|x| x / scale).collect::<Vec<f32>>();
+                let (a, b) = (wide(row), wide(&values[20..30]));
+                let norms = (scalar::dot(&a, &a) * scalar::dot(&b, &b)).sqrt();
+                let want = 1.0 - scalar::dot(&a, &b) / norms;
+                assert!((f64::from(got) - want).abs() < 1e-6, "{scale}: {got} for {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn queries_that_do_not_fit_are_refused() {
+        let bytes = Rows::new(Values::U8(vec![1; 8]), 4).unwrap();
+        let floats = Rows::new(Values::F32(vec![1.0; 8]), 4).unwrap();
+        let longer = Rows::new(Values::U8(vec![1; 8]), 8).unwrap();
+        let raw = RawRows::new(&bytes, Metric::L2).unwrap();
+        assert_eq!(raw.query(&floats, 0).unwrap_err().code(), "vector_dtype");
+        assert_eq!(raw.query(&longer, 0).unwrap_err().code(), "vector_dim");
+        let zero = Rows::new(Values::F32(vec![0.0; 4]), 4).unwrap();
+        let raw = RawRows::new(&floats, Metric::Cosine).unwrap();
+        assert_eq!(raw.query(&zero, 0).unwrap_err().code(), "vector_zero_norm");
     }
 }

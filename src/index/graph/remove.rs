@@ -70,9 +70,6 @@ impl Graph {
             self.upper.pop();
         }
         self.replace_entry(slot);
-        if top > 0 {
-            self.repair_upper(distances);
-        }
     }
 
     /// The slots of a level around a removed one, nearest first: those that a walk from its links meets.

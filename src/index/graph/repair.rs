@@ -76,21 +76,14 @@ impl Graph {
         }
     }
 
-    /// Links every slot that cannot be reached from a slot near it that can, which gives up a link that nothing depends on;
-    /// returns how many were linked so. Cost: one pass over all links, and a search for each.
+    /// Links every slot that cannot be reached, on any of its levels, from a slot near it that can, which gives up a link that
+    /// nothing depends on; returns how many were linked so. Cost: one pass over all links, and a search for each.
     ///
     /// # Errors
     /// `slot_range` if the distances do not cover the slots.
     pub fn repair<D: Distances>(&mut self, distances: &D) -> Result<usize> {
         self.check_distances(distances)?;
         Ok((0..=self.upper.len()).map(|level| self.repair_level(distances, level)).sum())
-    }
-
-    /// The same on all levels above the base, which are a small part of the whole.
-    pub(super) fn repair_upper<D: Distances>(&mut self, distances: &D) {
-        (1..=self.upper.len()).for_each(|level| {
-            self.repair_level(distances, level);
-        });
     }
 
     fn repair_level<D: Distances>(&mut self, distances: &D, level: usize) -> usize {

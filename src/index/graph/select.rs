@@ -39,7 +39,7 @@ pub fn select<D: Distances>(
     }
     let n_left = most.saturating_sub(kept.len()).min(others.len());
     if n_left > 0 {
-        // Stable: equal rows stay in the order in which they were offered.
+        // Stable, so that equal rows have one order.
         others.sort_by(|a, b| a.distance.total_cmp(&b.distance));
         kept.extend_from_slice(&others[..n_left]);
     }
