@@ -19,10 +19,10 @@ use nearkin::core::metric::Metric;
 use nearkin::core::mix::stream;
 use nearkin::core::rows::{Rows, Values};
 use nearkin::distance::simd::coded::Bits;
-use nearkin::index::graph::codes::{CodeQuery, Codes};
+use nearkin::index::graph::codes::Codes;
 use nearkin::index::graph::distances::Distances;
-use nearkin::index::graph::raw::{RawQuery, RawRows};
-use nearkin::index::graph::{BuildParams, Graph, Scratch, SearchParams};
+use nearkin::index::graph::raw::RawRows;
+use nearkin::index::graph::{BuildParams, Found, Graph, Scratch, SearchParams};
 use nearkin::record::npy;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde_json::{Value, json};
@@ -105,16 +105,16 @@ impl Bench {
             queries: rows(4, 1000),
             tenths: Vec::new(),
         };
-        bench.tenths = bench.exact_tenths();
+        let slots: Vec<u32> = (0..20_000).collect();
+        bench.tenths = bench.tenths_among(&bench.raw(), &slots);
         bench
     }
 
-    fn exact_tenths(&self) -> Vec<f32> {
-        let raw = self.raw();
-        let slots: Vec<u32> = (0..self.rows.n_rows() as u32).collect();
+    /// Exact distances at rank 10 among some rows.
+    fn tenths_among(&self, raw: &RawRows<'_>, slots: &[u32]) -> Vec<f32> {
         let mut out = vec![0.0; slots.len()];
         let tenth = |i| {
-            raw.measure(&raw.query(&self.queries, i).expect("a query"), &slots, &mut out);
+            raw.measure(&raw.query(&self.queries, i).expect("a query"), slots, &mut out);
             *out.select_nth_unstable_by(K - 1, f32::total_cmp).1
         };
         (0..self.queries.n_rows()).map(tenth).collect()
@@ -137,27 +137,34 @@ impl Bench {
         Ready { graph, codes, build_s: cpu_seconds() - began, raw: self.raw() }
     }
 
-    fn prepared(&self, ready: &Ready<'_>) -> Vec<RawQuery> {
-        let query = |i| ready.raw.query(&self.queries, i).expect("a query");
-        (0..self.queries.n_rows()).map(query).collect()
+    /// The answer to query `i`, and what it took.
+    fn search(
+        &self,
+        ready: &Ready<'_>,
+        i: usize,
+        allow: Allow<'_>,
+        ef: usize,
+        scratch: &mut Scratch,
+    ) -> Found {
+        let params = SearchParams { k: K, ef, ..SearchParams::default() };
+        let query = ready.codes.query(&self.queries, i).expect("a query");
+        let raw_query = ready.raw.query(&self.queries, i).expect("a query");
+        let (on, by) = ((&ready.codes, &query), (&ready.raw, &raw_query));
+        ready.graph.search_reranked(on, by, allow, &params, scratch).expect("an answer")
     }
 
     /// Recall, queries per second, and what a query touched, for one ef.
-    fn measure(&self, ready: &Ready<'_>, raw: &[RawQuery], ef: usize) -> Value {
-        let mut scratch = Scratch::default();
-        let params = SearchParams { k: K, ef, ..SearchParams::default() };
+    fn measure(&self, ready: &Ready<'_>, ef: usize) -> Value {
+        let (mut scratch, n) = (Scratch::default(), self.queries.n_rows());
         let (mut n_hits, mut n_distances, mut n_hops) = (0, 0, 0);
         let began = cpu_seconds();
-        for (i, raw_query) in raw.iter().enumerate() {
-            let query: CodeQuery = ready.codes.query(&self.queries, i).expect("a query");
-            let (on, by) = ((&ready.codes, &query), (&ready.raw, raw_query));
-            let found = ready.graph.search_reranked(on, by, Allow::All, &params, &mut scratch);
-            let found = found.expect("an answer");
+        for i in 0..n {
+            let found = self.search(ready, i, Allow::All, ef, &mut scratch);
             let tenth = self.tenths[i] + self.slack();
             n_hits += found.neighbors.iter().filter(|near| near.distance <= tenth).count();
             (n_distances, n_hops) = (n_distances + found.n_distances, n_hops + found.n_hops);
         }
-        let n = raw.len() as f64;
+        let n = n as f64;
         json!({"ef": ef, "recall": n_hits as f64 / (n * K as f64),
             "qps": n / (cpu_seconds() - began), "distances": n_distances as f64 / n,
             "hops": n_hops as f64 / n})
@@ -178,72 +185,54 @@ impl Bench {
     fn curve(&self) {
         let ready = self.build();
         println!("{}", self.about(&ready));
-        let raw = self.prepared(&ready);
         for ef in EFS {
-            println!("{}", best(|| self.measure(&ready, &raw, ef)));
+            println!("{}", best(|| self.measure(&ready, ef)));
         }
     }
 
     fn serve(&self) {
         let ready = self.build();
         println!("{}", self.about(&ready));
-        let raw = self.prepared(&ready);
         for line in std::io::stdin().lock().lines() {
             let line = line.expect("a line");
             let ef = line.strip_prefix("ef ").and_then(|ef| ef.parse().ok());
-            println!("{}", self.measure(&ready, &raw, ef.expect("ef N")));
+            println!("{}", self.measure(&ready, ef.expect("ef N")));
         }
     }
 
     /// Filters that pass every second, tenth and hundredth row, drawn by number.
     fn filters(&self) {
         let ready = self.build();
-        let raw = self.prepared(&ready);
         for one_in in [2u64, 10, 100] {
             let n_rows = self.rows.n_rows() as u32;
             let slots: Vec<u32> =
                 (0..n_rows).filter(|&slot| stream(9, slot.into()).is_multiple_of(one_in)).collect();
             let mut set = Set::new(n_rows);
             slots.iter().for_each(|&slot| set.insert(slot));
-            let tenths = self.tenths_among(&ready, &raw, &slots);
+            let tenths = self.tenths_among(&ready.raw, &slots);
             for ef in EFS {
-                println!("{}", best(|| self.filtered(&ready, &raw, (&set, one_in), &tenths, ef)));
+                println!("{}", best(|| self.filtered(&ready, (&set, one_in), &tenths, ef)));
             }
         }
-    }
-
-    fn tenths_among(&self, ready: &Ready<'_>, raw: &[RawQuery], slots: &[u32]) -> Vec<f32> {
-        let mut out = vec![0.0; slots.len()];
-        let tenth = |query| {
-            ready.raw.measure(query, slots, &mut out);
-            *out.select_nth_unstable_by(K - 1, f32::total_cmp).1
-        };
-        raw.iter().map(tenth).collect()
     }
 
     fn filtered(
         &self,
         ready: &Ready<'_>,
-        raw: &[RawQuery],
         (set, one_in): (&Set, u64),
         tenths: &[f32],
         ef: usize,
     ) -> Value {
         let mut scratch = Scratch::default();
-        let params = SearchParams { k: K, ef, ..SearchParams::default() };
         let (mut n_hits, mut n_links) = (0, 0);
         let began = cpu_seconds();
-        for (i, raw_query) in raw.iter().enumerate() {
-            let query = ready.codes.query(&self.queries, i).expect("a query");
-            let (on, by) = ((&ready.codes, &query), (&ready.raw, raw_query));
-            let allow = Allow::Bits(set);
-            let found = ready.graph.search_reranked(on, by, allow, &params, &mut scratch);
-            let found = found.expect("an answer");
-            let tenth = tenths[i] + self.slack();
+        for (i, tenth) in tenths.iter().enumerate() {
+            let found = self.search(ready, i, Allow::Bits(set), ef, &mut scratch);
+            let tenth = tenth + self.slack();
             n_hits += found.neighbors.iter().filter(|near| near.distance <= tenth).count();
             n_links += found.n_links;
         }
-        let n = raw.len() as f64;
+        let n = tenths.len() as f64;
         json!({"one_in": one_in, "ef": ef, "recall": n_hits as f64 / (n * K as f64),
             "qps": n / (cpu_seconds() - began), "links": n_links as f64 / n})
     }
@@ -252,7 +241,7 @@ impl Bench {
     fn churn(&self) {
         let n = self.rows.n_rows();
         let mut ready = self.build();
-        let fresh = self.measure(&ready, &self.prepared(&ready), 64);
+        let fresh = self.measure(&ready, 64);
         println!("{fresh}");
         let codes = self.codes(Bits::Eight);
         let mut scratch = Scratch::default();
@@ -270,7 +259,7 @@ impl Bench {
             }
             let health = ready.graph.check();
             let n_linked = ready.graph.repair(&codes).expect("rows");
-            let mut answer = self.measure(&ready, &self.prepared(&ready), 64);
+            let mut answer = self.measure(&ready, 64);
             answer["remove_us"] = json!(remove_s / n as f64 * 1e6);
             answer["insert_us"] = json!(insert_s / n as f64 * 1e6);
             answer["unreachable"] = json!(health.n_unreachable);

@@ -15,6 +15,7 @@ use crate::distance::simd::coded::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::graph::distances::Distances;
+use crate::index::graph::raw::{check_query, to_norm_1, widen};
 use crate::quant::rabitq::{dot, unit_row};
 use crate::quant::rotation::Rotation;
 
@@ -118,7 +119,8 @@ impl Codes {
     /// # Errors
     /// `vector_dim`; those of [`Rows::check`].
     pub fn put(&mut self, pool: &ThreadPool, first: u32, rows: &Rows) -> Result<()> {
-        self.encoder.check(rows)?;
+        self.encoder.check_dim(rows)?;
+        rows.check(self.encoder.metric)?;
         let (first, stride) = (first as usize, self.stride);
         let n_slots = (first + rows.n_rows()).max(self.n_slots);
         let n_lines = (n_slots * stride).div_ceil(LINE);
@@ -147,7 +149,8 @@ impl Codes {
     /// # Panics
     /// If there is no such row.
     pub fn query(&self, queries: &Rows, i: usize) -> Result<CodeQuery> {
-        self.encoder.check(&queries.slice(i..i + 1))?;
+        self.encoder.check_dim(queries)?;
+        check_query(queries, i, self.encoder.metric)?;
         Ok(self.encoder.query(queries, i))
     }
 
@@ -162,12 +165,12 @@ impl Codes {
 }
 
 impl Encoder {
-    fn check(&self, rows: &Rows) -> Result<()> {
+    fn check_dim(&self, rows: &Rows) -> Result<()> {
         if rows.dim() != self.centroid.len() {
             let message = format!("{} values, expected {}", rows.dim(), self.centroid.len());
             return Err(Error::new(ErrorKind::BadInput, "vector_dim", message));
         }
-        rows.check(self.metric)
+        Ok(())
     }
 
     /// The offset that centres a code.
@@ -223,7 +226,10 @@ impl Encoder {
 
     fn query(&self, queries: &Rows, i: usize) -> CodeQuery {
         let mut raw = vec![0.0; queries.dim()];
-        unit_row(self.metric, queries, i, &mut raw);
+        widen(queries, i, &mut raw);
+        if self.metric == Metric::Cosine {
+            to_norm_1(&mut raw);
+        }
         let mut residual = rotate(&self.rotation, &raw);
         residual.iter_mut().zip(&self.rotated).for_each(|(x, c)| *x -= c);
         let most = residual.iter().fold(0.0f32, |most, x| most.max(x.abs()));

@@ -3,12 +3,13 @@
 use std::ops::RangeInclusive;
 
 use crate::core::metric::Metric;
-use crate::core::rows::{Rows, Values};
+use crate::core::rows::{Dtype, Rows, Values};
 use crate::distance::Level;
 use crate::distance::simd::coded::prefetch;
 use crate::distance::simd::{Kernels, Sum};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::graph::distances::Distances;
+use crate::quant::rabitq::dot;
 
 /// Norms whose products and reciprocals stay far from the ends of 32-bit floats.
 const COMFORTABLE: RangeInclusive<f64> = 1.0 / (1u64 << 30) as f64..=(1u64 << 30) as f64;
@@ -76,32 +77,26 @@ impl<'a> RawRows<'a> {
             let message = format!("{}, expected {}", theirs.name(), ours.name());
             return Err(Error::usage("vector_dtype", message));
         }
-        let query = queries.slice(i..i + 1);
-        query.check(self.metric)?;
-        Ok(self.prepared(&query, 0))
+        check_query(queries, i, self.metric)?;
+        Ok(self.prepared(queries, i))
     }
 
     fn prepared(&self, rows: &Rows, i: usize) -> RawQuery {
         let range = i * rows.dim()..(i + 1) * rows.dim();
-        let mut inverse = 1.0;
-        let wide = match rows.values() {
-            Values::U8(values) => Wide::Bytes(values[range].iter().map(|&x| x.into()).collect()),
-            Values::I8(values) => Wide::Bytes(values[range].iter().map(|&x| x.into()).collect()),
+        let wide: Vec<i16> = match rows.values() {
+            Values::U8(values) => values[range].iter().map(|&x| x.into()).collect(),
+            Values::I8(values) => values[range].iter().map(|&x| x.into()).collect(),
             _ => {
                 let mut row = vec![0.0; rows.dim()];
-                rows.widen(i, &mut row);
-                Wide::Floats(row)
-            }
-        };
-        if self.metric == Metric::Cosine {
-            let norm = rows.slice(i..i + 1).norms()[0];
-            inverse = (1.0 / norm) as f32;
-            if let Wide::Floats(mut row) = wide {
-                row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+                widen(rows, i, &mut row);
+                if self.metric == Metric::Cosine {
+                    to_norm_1(&mut row);
+                }
                 return RawQuery { wide: Wide::Floats(row), inverse: 1.0 };
             }
-        }
-        RawQuery { wide, inverse }
+        };
+        let square: i64 = wide.iter().map(|&x| i64::from(x) * i64::from(x)).sum();
+        RawQuery { wide: Wide::Bytes(wide), inverse: (1.0 / (square as f64).sqrt()) as f32 }
     }
 
     fn sums(&self, sum: Sum, query: &RawQuery, starts: &[usize], out: &mut [f32]) {
@@ -129,6 +124,37 @@ impl<'a> RawRows<'a> {
             _ => unreachable!("checked: queries and rows are floats"),
         }
     }
+}
+
+/// Fails if row `i` cannot be compared by `metric`.
+///
+/// # Errors
+/// Those of [`Rows::check`].
+pub(super) fn check_query(queries: &Rows, i: usize, metric: Metric) -> Result<()> {
+    let mut elements = i * queries.dim()..(i + 1) * queries.dim();
+    let is_fine = match metric {
+        // A norm is not 0 if an element is not.
+        Metric::Cosine => elements.any(|at| queries.values().get(at) != 0.0),
+        _ => queries.dtype() != Dtype::F32,
+    };
+    if is_fine { Ok(()) } else { queries.slice(i..i + 1).check(metric) }
+}
+
+/// Row `i`, widened.
+pub(super) fn widen(rows: &Rows, i: usize, out: &mut [f32]) {
+    match rows.values() {
+        Values::F16(values) => {
+            let row = &values[i * rows.dim()..(i + 1) * rows.dim()];
+            Kernels::at(Level::best()).widen_f16(row, out);
+        }
+        _ => rows.widen(i, out),
+    }
+}
+
+/// Scales a row to norm 1.
+pub(super) fn to_norm_1(row: &mut [f32]) {
+    let per_norm = 1.0 / dot(row, row).sqrt();
+    row.iter_mut().for_each(|x| *x = (f64::from(*x) * per_norm) as f32);
 }
 
 impl Distances for RawRows<'_> {
