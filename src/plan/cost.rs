@@ -31,6 +31,9 @@ impl Way {
 /// Rows whose codes are looked at together: a block without a passing row is skipped.
 const BLOCK: f64 = 32.0;
 
+/// What skipping a block costs, as a share of looking at it.
+const SKIP: f64 = 1.0 / 32.0;
+
 /// Times of one query, measured when a collection is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
@@ -60,7 +63,8 @@ impl Costs {
     pub fn choose(&self, n_matches: u64) -> Choice {
         let share = n_matches as f64 / self.n_rows.max(1) as f64;
         let listed_s = self.row_s * n_matches as f64;
-        let pass_s = self.pass_s * (1.0 - (1.0 - share).max(0.0).powf(BLOCK));
+        let looked_at = 1.0 - (1.0 - share).max(0.0).powf(BLOCK);
+        let pass_s = self.pass_s * (SKIP + (1.0 - SKIP) * looked_at);
         let way = match n_matches {
             0 => Way::Nothing,
             _ if listed_s <= pass_s => Way::Listed,
