@@ -15,14 +15,17 @@ use crate::backend::cpu::panels::Panels;
 use crate::backend::cpu::tiles::{Sink, Tiles, rows_per_block};
 use crate::core::allow::Allow;
 use crate::core::neighbors::{Neighbor, merge};
-use crate::distance::simd::Kernels;
+use crate::distance::simd::{Kernels, STREAMS};
 
 /// Batches up to this are bound by memory with one query at a time: of floats, and of bytes, which a tile must widen first (AMD
 /// EPYC of family 25, AVX-512, 384 elements, 2026-11).
 const FEW_QUERIES: [usize; 2] = [2, 4];
 
-/// Rows that one query meets at a time.
+/// Rows that one query meets at a time: they stay in the first caches for the next query.
 const RUN: usize = 64;
+
+/// Rows that are taken in [`STREAMS`] streams: a quarter of it is long enough for the processor to learn.
+const BLOCK: usize = 1024;
 
 /// Most slots of a chunk: small enough to share out, large enough to fill blocks under a narrow filter.
 const CHUNK: u32 = 1 << 16;
@@ -85,6 +88,16 @@ impl Sink for Lists<'_> {
             self.bounds[query] = bound;
         }
     }
+}
+
+/// Calls `f` with the numbers below `n`, ascending, and the place of each where as many streams of equal length as there may be
+/// are taken in turn.
+fn in_streams(n: usize, mut f: impl FnMut(usize, usize)) {
+    let len = n / STREAMS;
+    for stream in 0..STREAMS {
+        (0..len).for_each(|i| f(stream * len + i, i * STREAMS + stream));
+    }
+    (STREAMS * len..n).for_each(|i| f(i, i));
 }
 
 /// Slots of a chunk.
@@ -175,16 +188,23 @@ impl Scan<'_> {
         let mut lines: Vec<Line> = (0..n_queries).map(|q| Line::new(&self.queries, q)).collect();
         let mut best: Vec<(Best, f32)> =
             (0..n_queries).map(|_| (Best::new(self.k), f32::INFINITY)).collect();
-        let mut distances = [0.0; RUN];
-        self.blocks(RUN, |slots| {
-            for (line, (best, bound)) in lines.iter_mut().zip(&mut best) {
-                let out = &mut distances[..slots.len()];
-                line.distances(self.kernels, &self.rows, slots.iter().copied(), out);
-                for (&slot, &distance) in slots.iter().zip(&*out) {
+        let (mut order, mut distances) = (vec![0; BLOCK], vec![[0.0; BLOCK]; n_queries]);
+        self.blocks(BLOCK, |slots| {
+            let order = &mut order[..slots.len()];
+            in_streams(slots.len(), |i, place| order[place] = slots[i]);
+            for (run, some) in order.chunks(RUN).enumerate() {
+                for (line, distances) in lines.iter_mut().zip(&mut distances) {
+                    let out = &mut distances[run * RUN..][..some.len()];
+                    line.distances(self.kernels, &self.rows, some.iter().copied(), out);
+                }
+            }
+            for (distances, (best, bound)) in distances.iter().zip(&mut best) {
+                in_streams(slots.len(), |i, place| {
+                    let (slot, distance) = (slots[i], distances[place]);
                     if distance < *bound {
                         *bound = best.push(Neighbor { slot, distance }).unwrap_or(*bound);
                     }
-                }
+                });
             }
         });
         best.into_iter().map(|(best, _)| best.into_sorted()).collect()
@@ -243,6 +263,20 @@ mod tests {
             sorted.sort();
             sorted.truncate(k);
             assert_eq!(best.into_sorted(), sorted, "k {k}");
+        }
+    }
+
+    #[test]
+    fn streams_hold_every_number_once_in_order() {
+        for n in [0, 1, 3, 4, 5, 63, 1024] {
+            let mut places = vec![0; n];
+            let mut next = 0;
+            in_streams(n, |i, place| {
+                assert_eq!(i, next);
+                next += 1;
+                places[place] += 1;
+            });
+            assert!(next == n && places.iter().all(|&times| times == 1), "{n}");
         }
     }
 

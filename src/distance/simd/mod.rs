@@ -168,6 +168,7 @@ mod widen;
 use half::f16;
 
 pub use finish::{Ending, Side};
+pub use rows::STREAMS;
 
 use crate::distance::Level;
 
