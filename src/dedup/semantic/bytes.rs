@@ -73,7 +73,7 @@ mod tests {
                 // Rows of one direction with noise, so that similarities of all sizes occur; some elements stand out.
                 let row = (i / dim) as f32 / n as f32;
                 let base = ((i % dim) as f32 + 0.5).sin();
-                (base + 1.5 * row * noise) * if i % dim == 0 { spike } else { 1.0 }
+                (base + 1.5 * row * noise) * if i.is_multiple_of(dim) { spike } else { 1.0 }
             };
             let values: Vec<f32> = (0..n * dim).map(element).collect();
             let rows = Rows::new(Values::F32(values.clone()), dim as usize).unwrap();
