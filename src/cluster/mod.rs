@@ -32,7 +32,7 @@ fn picked<T: Copy>(values: &[T], rows: impl Iterator<Item = usize>, dim: usize) 
 }
 
 /// A copy of the listed rows, in the order of the list.
-fn gather(rows: &Rows, slots: impl Iterator<Item = usize>) -> Rows {
+pub(crate) fn gather(rows: &Rows, slots: impl Iterator<Item = usize>) -> Rows {
     let dim = rows.dim();
     let values = match rows.values() {
         Values::F32(values) => Values::F32(picked(values, slots, dim)),

@@ -92,3 +92,9 @@ pub const FILTER_DEPTH: usize = 16;
 
 /// Values, ids or corners in one list of a filter.
 pub const FILTER_VALUES: usize = 10_000;
+
+/// Children of a node of the clustering tree: six bits of a path code name one.
+pub const TREE_FAN_OUT: usize = 64;
+
+/// Levels below the root of the clustering tree: six bits each of 64, and beyond 64^9 rows no set goes.
+pub const TREE_LEVELS: usize = 9;
