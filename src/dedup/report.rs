@@ -183,7 +183,7 @@ pub struct BorderReport {
     pub n_pairs: u64,
     /// Of these, pairs that the cells missed.
     pub n_missed: u64,
-    /// The share.
+    /// The share; like its interval 0 if there is one cell.
     pub share: f64,
     /// Lower end of its 95 % interval.
     pub low: f64,

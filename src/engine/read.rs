@@ -35,6 +35,9 @@ const SEED: u64 = 1;
 /// Listed rows that are timed when a collection is opened.
 const TIMED_ROWS: usize = 512;
 
+/// Filters whose passing slots are remembered; when there are more, all are forgotten.
+const KNOWN_FILTERS: usize = 256;
+
 /// Times that each is timed; the least counts.
 const TIMINGS: usize = 3;
 
@@ -65,9 +68,9 @@ pub struct Answer {
     pub choice: Choice,
     /// Points that the tenant may read and that pass.
     pub n_matches: u64,
-    /// Slots that columns looked at for the filter.
+    /// Slots that columns looked at for the filter; none if its slots were known from an earlier query.
     pub rows_touched: u64,
-    /// Payloads that were read because no column could tell, and for which fields.
+    /// Payloads that were read because no column could tell, and for which fields; none in that case either.
     pub payloads_read: (u64, Vec<String>),
     /// Queries that were answered together.
     pub n_together: usize,
@@ -91,6 +94,8 @@ pub struct Collection {
     base: Base,
     costs: Costs,
     tenants: Mutex<HashMap<String, Arc<RoaringBitmap>>>,
+    /// By key of a filter, the slots that pass it, whoever asks.
+    filters: Mutex<HashMap<String, Arc<RoaringBitmap>>>,
 }
 
 impl Collection {
@@ -123,8 +128,9 @@ impl Collection {
         };
         let costs =
             Costs { n_rows: rows.n_rows() as u64, row_s: 0.0, pass_s: 0.0, pass: base.pass() };
+        let (tenants, filters) = (Mutex::default(), Mutex::default());
         let mut collection =
-            Self { settings, backend, stored, columns, base, costs, tenants: Mutex::default() };
+            Self { settings, backend, stored, columns, base, costs, tenants, filters };
         if rows.n_rows() > 0 {
             collection.measure(&rows.slice(0..1))?;
         }
@@ -249,11 +255,27 @@ impl Collection {
             };
             return Ok(readable.map(passing));
         }
-        let mut passing = evaluate(&ask.filter, &self.columns, &self.stored)?;
+        let mut passing = self.evaluated(&ask.filter)?;
         if let Some(readable) = readable {
             passing.slots &= &*readable;
         }
         Ok(Some(passing))
+    }
+
+    /// The slots that pass a filter, evaluated or known.
+    fn evaluated(&self, filter: &Filter) -> Result<Passing> {
+        let key = filter.key();
+        let known = self.filters.lock().expect("no holder panics").get(&key).map(Arc::clone);
+        if let Some(slots) = known {
+            return Ok(Passing { slots: (*slots).clone(), ..Passing::default() });
+        }
+        let passing = evaluate(filter, &self.columns, &self.stored)?;
+        let mut filters = self.filters.lock().expect("no holder panics");
+        if filters.len() == KNOWN_FILTERS {
+            filters.clear();
+        }
+        filters.insert(key, Arc::new(passing.slots.clone()));
+        Ok(passing)
     }
 
     /// The slots that a tenant may read; none for a tenant that does not exist.

@@ -243,6 +243,31 @@ fn equivalent_filters_have_equal_answers_and_a_stricter_one_never_gains() {
 }
 
 #[test]
+fn a_filter_is_evaluated_once_and_its_slots_are_every_tenants_own() {
+    let made = made(Dtype::F32, Metric::Cosine, 600, 12);
+    let collection = Collection::open(&made.path, &pool(1), 1 << 30).unwrap();
+    let query = rows(Dtype::F32, 1, 12, 9);
+    let no_index = json!({"must": [{"key": "meta.depth", "match": {"value": 2}}]});
+    let mut read = Vec::new();
+    for tenant in [Some("t3"), None, Some("t17"), Some("nobody"), Some("t3")] {
+        let ask = Ask { tenant: tenant.map(str::to_owned), filter: filter(no_index.clone()) };
+        let answer = &collection.search(&query, std::slice::from_ref(&ask), 1000).unwrap()[0];
+        let truth = truth(&made, &query, &ask, Metric::Cosine);
+        let found: BTreeSet<PointId> = answer.points.iter().map(|point| point.id).collect();
+        assert_eq!(found, truth.iter().map(|&(_, id)| id).collect(), "{tenant:?}");
+        read.push(answer.payloads_read.0);
+    }
+    assert_eq!(read, [600, 0, 0, 0, 0]);
+    // More filters than are remembered: all are answered.
+    for n in 0..300 {
+        let one = json!({"must": [{"key": "size", "range": {"lt": n}}]});
+        let ask = Ask { tenant: None, filter: filter(one) };
+        let answer = &collection.search(&query, std::slice::from_ref(&ask), 1000).unwrap()[0];
+        assert_eq!(answer.n_matches, truth(&made, &query, &ask, Metric::Cosine).len() as u64);
+    }
+}
+
+#[test]
 fn what_cannot_be_stored_or_asked_is_refused_and_nothing_is_written() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("c");

@@ -364,6 +364,11 @@ fn the_same_bytes_for_any_threads_memory_and_shards() {
     assert!(border["n_pairs"].as_u64().unwrap() > 100, "{border}");
     assert!(border["share"].as_f64().unwrap() < 0.1, "{border}");
     assert!(border["low"].as_f64() <= border["share"].as_f64(), "{border}");
+    // Few records are one cell, which has no border.
+    let whole = run(&case, &["--similarity", "0.92"]).report();
+    assert_eq!(whole["semantic"]["n_cells"], 1);
+    let border = &whole["semantic"]["border"];
+    assert!(border["n_missed"] == 0 && border["high"] == 0.0, "{border}");
 }
 
 /// Rows so wide that little memory holds only some of a cell at once.

@@ -76,8 +76,9 @@ pub fn measure(
     found.dedup();
     border.n_pairs = found.len() as u64;
     border.n_missed = missed(&found, edges)?;
-    let (share, low, high) = interval(border.n_missed, border.n_pairs);
-    (border.share, border.low, border.high) = (share, low, high);
+    if cells.n_cells > 1 {
+        (border.share, border.low, border.high) = interval(border.n_missed, border.n_pairs);
+    }
     let mut histogram = vec![0; BINS];
     for best in nearest {
         let bin = (f64::from(best.max(0.0)) * BINS as f64 + 1e-6) as usize;
