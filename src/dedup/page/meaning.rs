@@ -84,11 +84,9 @@ fn similarity(out: &mut String, semantic: &SemanticReport) -> fmt::Result {
 }
 
 fn lost(out: &mut String, semantic: &SemanticReport, border: &BorderReport) -> fmt::Result {
-    let cells = counted(semantic.n_cells, "cell");
     writeln!(
         out,
-        "<p>Compared by {} ({}). Records lie in {cells}, each in the two nearest; records that \
-         share none are not compared.</p>",
+        "<p>Compared by {} ({}).</p>",
         Html(&semantic.device),
         Html(&semantic.device_why)
     )?;
@@ -96,8 +94,15 @@ fn lost(out: &mut String, semantic: &SemanticReport, border: &BorderReport) -> f
         writeln!(out, "<p>{}.</p>", Html(note))?;
     }
     if semantic.n_cells <= 1 {
-        return out.write_str("<p>With one cell all pairs are compared, and none is lost.</p>\n");
+        return out.write_str(
+            "<p>Every record was compared with every other: no near pair is lost.</p>\n",
+        );
     }
+    writeln!(
+        out,
+        "<p>Records lie in {}, each in the two nearest; records that share none are not compared.</p>",
+        counted(semantic.n_cells, "cell")
+    )?;
     let sampled = counted(border.n_sampled, "record");
     if border.n_pairs == 0 {
         return writeln!(
