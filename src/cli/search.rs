@@ -88,7 +88,11 @@ pub fn run(args: &SearchArgs) -> Result<u8> {
     let asks = asks(args, queries.n_rows())?;
     let pool = pool(args.threads)?;
     let collection = Collection::open(&folder(&args.data, &args.collection)?, &pool, args.memory)?;
-    let file = File::create(&args.out).at("create", &args.out)?;
+    // Written aside: a run that fails leaves an earlier answer as it was.
+    let mut part = args.out.clone().into_os_string();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let file = File::create(&part).at("create", &part)?;
     let mut out = BufWriter::new(file);
     let began = Instant::now();
     let (mut latencies, mut ways) = (Vec::with_capacity(asks.len()), BTreeMap::new());
@@ -100,10 +104,11 @@ pub fn run(args: &SearchArgs) -> Result<u8> {
         for answer in &answers {
             latencies.push(taken);
             *ways.entry(answer.choice.way.name()).or_insert(0u64) += 1;
-            writeln!(out, "{}", line(answer, args.explain)).at("write", &args.out)?;
+            writeln!(out, "{}", line(answer, args.explain)).at("write", &part)?;
         }
     }
-    out.flush().at("write", &args.out)?;
+    out.flush().at("write", &part)?;
+    std::fs::rename(&part, &args.out).at("rename", &part)?;
     summarize(began.elapsed().as_secs_f64(), latencies, &ways);
     Ok(0)
 }

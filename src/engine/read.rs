@@ -23,7 +23,7 @@ use crate::engine::settings::Settings;
 use crate::engine::stored::Stored;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::cost::{Choice, Costs, Way};
-use crate::plan::filter::{Filter, Passing, evaluate};
+use crate::plan::filter::{Filter, evaluate};
 use crate::quant::search::{ExactIndex, Keep};
 use crate::store::columns::{Columns, Kind};
 use crate::store::disk::FileDisk;
@@ -37,6 +37,9 @@ const TIMED_ROWS: usize = 512;
 
 /// Filters whose passing slots are remembered; when there are more, all are forgotten.
 const KNOWN_FILTERS: usize = 256;
+
+/// Slots that are listed at once, over all queries of a batch: 4 MiB of them, and of distances.
+const LISTED_SLOTS: usize = 1 << 20;
 
 /// Times that each is timed; the least counts.
 const TIMINGS: usize = 3;
@@ -76,6 +79,20 @@ pub struct Answer {
     pub n_together: usize,
     /// Seconds that they took, filter included.
     pub seconds: f64,
+}
+
+/// Who may be found, and what it took to know.
+struct Passing {
+    slots: Arc<RoaringBitmap>,
+    rows_touched: u64,
+    payloads_read: (u64, Vec<String>),
+}
+
+impl Passing {
+    /// Slots that were known.
+    fn known(slots: Arc<RoaringBitmap>) -> Self {
+        Self { slots, rows_touched: 0, payloads_read: (0, Vec::new()) }
+    }
 }
 
 /// What neighbors are found in.
@@ -165,7 +182,7 @@ impl Collection {
     /// `k_range`, `vector_dim`, `vector_dtype`, what [`Rows::check`] says; those of reading payloads.
     pub fn search(&self, queries: &Rows, asks: &[Ask], k: usize) -> Result<Vec<Answer>> {
         assert_eq!(asks.len(), queries.n_rows(), "one ask for every query");
-        let queries = &self.checked(queries, k)?;
+        self.check(queries, k)?;
         let mut groups: BTreeMap<(Option<&str>, String), Vec<usize>> = BTreeMap::new();
         for (query, ask) in asks.iter().enumerate() {
             groups.entry((ask.tenant.as_deref(), ask.filter.key())).or_default().push(query);
@@ -181,8 +198,8 @@ impl Collection {
         Ok(answers.into_iter().map(|answer| answer.expect("every query is in a group")).collect())
     }
 
-    /// Queries as the rows are compared with.
-    fn checked(&self, queries: &Rows, k: usize) -> Result<Rows> {
+    /// Fails if the rows cannot be compared with these queries.
+    fn check(&self, queries: &Rows, k: usize) -> Result<()> {
         if !(1..=K).contains(&k) {
             return Err(Error::new(
                 ErrorKind::BadInput,
@@ -200,8 +217,7 @@ impl Collection {
             let message = format!("{} queries, {} points", theirs.name(), own.name());
             return Err(Error::new(ErrorKind::BadInput, "vector_dtype", message));
         }
-        queries.check(self.settings.metric)?;
-        Ok(queries.clone())
+        queries.check(self.settings.metric)
     }
 
     /// The answers to queries of one tenant and filter.
@@ -228,7 +244,8 @@ impl Collection {
             }
         };
         let seconds = began.elapsed().as_secs_f64();
-        let passing = passing.unwrap_or_default();
+        let (rows_touched, payloads_read) = passing
+            .map_or((0, (0, Vec::new())), |passing| (passing.rows_touched, passing.payloads_read));
         let shown = |neighbor: Neighbor| Found {
             id: self.stored.id_of_row(neighbor.slot),
             score: self.settings.metric.score(neighbor.distance),
@@ -237,8 +254,8 @@ impl Collection {
             points: found.into_iter().map(shown).collect(),
             choice,
             n_matches,
-            rows_touched: passing.rows_touched,
-            payloads_read: (passing.payloads_read, passing.read_for.clone()),
+            rows_touched,
+            payloads_read: payloads_read.clone(),
             n_together: queries.n_rows(),
             seconds,
         };
@@ -249,15 +266,11 @@ impl Collection {
     fn passing(&self, ask: &Ask) -> Result<Option<Passing>> {
         let readable = ask.tenant.as_deref().map(|name| self.readable(name)).transpose()?;
         if ask.filter == Filter::default() {
-            let passing = |slots: Arc<RoaringBitmap>| Passing {
-                slots: (*slots).clone(),
-                ..Passing::default()
-            };
-            return Ok(readable.map(passing));
+            return Ok(readable.map(Passing::known));
         }
         let mut passing = self.evaluated(&ask.filter)?;
         if let Some(readable) = readable {
-            passing.slots &= &*readable;
+            passing.slots = Arc::new(&*passing.slots & &*readable);
         }
         Ok(Some(passing))
     }
@@ -267,15 +280,17 @@ impl Collection {
         let key = filter.key();
         let known = self.filters.lock().expect("no holder panics").get(&key).map(Arc::clone);
         if let Some(slots) = known {
-            return Ok(Passing { slots: (*slots).clone(), ..Passing::default() });
+            return Ok(Passing::known(slots));
         }
-        let passing = evaluate(filter, &self.columns, &self.stored)?;
+        let found = evaluate(filter, &self.columns, &self.stored)?;
+        let slots = Arc::new(found.slots);
         let mut filters = self.filters.lock().expect("no holder panics");
         if filters.len() == KNOWN_FILTERS {
             filters.clear();
         }
-        filters.insert(key, Arc::new(passing.slots.clone()));
-        Ok(passing)
+        filters.insert(key, Arc::clone(&slots));
+        let payloads_read = (found.payloads_read, found.read_for);
+        Ok(Passing { slots, rows_touched: found.rows_touched, payloads_read })
     }
 
     /// The slots that a tenant may read; none for a tenant that does not exist.
@@ -285,7 +300,10 @@ impl Collection {
             return Ok(Arc::clone(slots));
         }
         let slots = Arc::new(self.stored.readable(name)?);
-        known.insert(name.to_owned(), Arc::clone(&slots));
+        // Names that nobody has would fill the memory of whoever is asked for them.
+        if !slots.is_empty() {
+            known.insert(name.to_owned(), Arc::clone(&slots));
+        }
         Ok(slots)
     }
 
@@ -294,15 +312,21 @@ impl Collection {
         let Some(resident) = self.base.rows() else {
             return Ok(vec![Vec::new(); queries.n_rows()]);
         };
-        let lists = vec![rows.to_vec(); queries.n_rows()];
-        let distances = self.backend.gather(Stream::default(), queries, resident, &lists)?;
         let nearest = |distances: Vec<f32>| {
             let mut top = TopK::new(k);
             let all = rows.iter().zip(distances);
             all.for_each(|(&slot, distance)| top.push(Neighbor { slot, distance }));
             top.into_sorted()
         };
-        Ok(distances.into_iter().map(nearest).collect())
+        let n_together = (LISTED_SLOTS / rows.len().max(1)).max(1);
+        let mut found = Vec::with_capacity(queries.n_rows());
+        for start in (0..queries.n_rows()).step_by(n_together) {
+            let some = queries.slice(start..(start + n_together).min(queries.n_rows()));
+            let lists = vec![rows.to_vec(); some.n_rows()];
+            let distances = self.backend.gather(Stream::default(), &some, resident, &lists)?;
+            found.extend(distances.into_iter().map(nearest));
+        }
+        Ok(found)
     }
 
     /// The nearest allowed rows, by one pass over all.
