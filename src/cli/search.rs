@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::cli::args::parse_bytes;
 use crate::cli::{complain, lines, pool};
 use crate::core::ids::PointId;
+use crate::core::rows::Rows;
 use crate::engine::{Answer, Ask, Collection, folder};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::plan::filter::Filter;
@@ -92,8 +93,25 @@ pub fn run(args: &SearchArgs) -> Result<u8> {
     let mut part = args.out.clone().into_os_string();
     part.push(".part");
     let part = PathBuf::from(part);
-    let file = File::create(&part).at("create", &part)?;
-    let mut out = BufWriter::new(file);
+    let written = answer_all(args, &collection, &queries, &asks, &part);
+    if written.is_err() {
+        // What went wrong is said; the half file is of no use, and may not be there.
+        let _ = std::fs::remove_file(&part);
+    }
+    written?;
+    std::fs::rename(&part, &args.out).at("rename", &part)?;
+    Ok(0)
+}
+
+/// Writes a line for every query, and says on the standard error how it went.
+fn answer_all(
+    args: &SearchArgs,
+    collection: &Collection,
+    queries: &Rows,
+    asks: &[Ask],
+    path: &Path,
+) -> Result<()> {
+    let mut out = BufWriter::new(File::create(path).at("create", path)?);
     let began = Instant::now();
     let (mut latencies, mut ways) = (Vec::with_capacity(asks.len()), BTreeMap::new());
     for start in (0..queries.n_rows()).step_by(args.batch as usize) {
@@ -104,13 +122,12 @@ pub fn run(args: &SearchArgs) -> Result<u8> {
         for answer in &answers {
             latencies.push(taken);
             *ways.entry(answer.choice.way.name()).or_insert(0u64) += 1;
-            writeln!(out, "{}", line(answer, args.explain)).at("write", &part)?;
+            writeln!(out, "{}", line(answer, args.explain)).at("write", path)?;
         }
     }
-    out.flush().at("write", &part)?;
-    std::fs::rename(&part, &args.out).at("rename", &part)?;
+    out.flush().at("write", path)?;
     summarize(began.elapsed().as_secs_f64(), latencies, &ways);
-    Ok(0)
+    Ok(())
 }
 
 /// What each query asks for.

@@ -444,4 +444,7 @@ fn files_go_in_and_answers_come_out() {
         assert_eq!(run.code, code, "{word}: {}", run.stderr);
         assert!(run.stderr.contains(word), "{word}: {}", run.stderr);
     }
+    // A search that fails leaves the earlier answer, and nothing else.
+    assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 3);
+    assert!(!Path::new(&at("r.jsonl.part")).exists());
 }
