@@ -346,7 +346,7 @@ fn floats(path: &str) -> Rows {
     let rows = npy::read(Path::new(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
     let mut values = vec![0.0; rows.n_rows() * rows.dim()];
     values.chunks_exact_mut(rows.dim()).enumerate().for_each(|(i, row)| rows.widen(i, row));
-    Rows::new(Values::F32(values), rows.dim()).expect("rows that were read")
+    Rows::new(Values::F32(values.into()), rows.dim()).expect("rows that were read")
 }
 
 /// Rows in all directions, by seed.

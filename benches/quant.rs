@@ -110,7 +110,7 @@ fn load(path: &Path, metric: Metric) -> Rows {
             row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
         }
     }
-    Rows::new(Values::F32(values), dim).expect("finite rows")
+    Rows::new(Values::F32(values.into()), dim).expect("finite rows")
 }
 
 struct Set {

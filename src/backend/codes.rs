@@ -17,6 +17,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::core::metric::Metric;
+use crate::core::slab::Slab;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Planes of a code beside its sign plane.
@@ -44,13 +45,13 @@ pub struct RabitqCodes {
     /// 64-bit words of one plane of one row: padded elements over 64.
     pub n_words: usize,
     /// `[n_rows, n_words]`.
-    pub signs: Vec<u64>,
+    pub signs: Slab<u64>,
     /// `[n_rows, EXTRA_PLANES, n_words]`, weights 1, 2, 4.
-    pub extra: Vec<u64>,
+    pub extra: Slab<u64>,
     /// `[n_rows]`, for the sign plane alone.
-    pub coarse: Vec<Factors>,
+    pub coarse: Slab<Factors>,
     /// `[n_rows]`, for all four bits.
-    pub fine: Vec<Factors>,
+    pub fine: Slab<Factors>,
 }
 
 impl RabitqCodes {

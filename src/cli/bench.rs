@@ -388,10 +388,10 @@ fn codes(backend: &dyn Backend, args: &BenchArgs, cases: &mut Vec<Case>) -> Resu
         metric: Metric::L2,
         n_rows,
         n_words,
-        signs: words(n_rows * n_words, 1),
-        extra: words(n_rows * n_words * EXTRA_PLANES, 2),
-        coarse: factors(1e-3),
-        fine: factors(1e-3),
+        signs: words(n_rows * n_words, 1).into(),
+        extra: words(n_rows * n_words * EXTRA_PLANES, 2).into(),
+        coarse: factors(1e-3).into(),
+        fine: factors(1e-3).into(),
     };
     let planes = |n: usize, seed| Planes {
         words: words(n * n_words, seed),

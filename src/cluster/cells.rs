@@ -216,12 +216,12 @@ mod tests {
         // All but one in a hundred lie in one small heap: the sample sees too little of it to share it out.
         let shrink =
             |(i, x): (usize, &mut i8)| *x = if i / 4 % 100 == 0 { *x } else { (i % 13) as i8 };
-        values.iter_mut().enumerate().for_each(shrink);
+        values.to_mut().iter_mut().enumerate().for_each(shrink);
         one.codes = Rows::new(Values::I8(values), 4).unwrap();
         let cells = Cells::build(&backend, &one, 10, 1).unwrap();
         let largest = (0..cells.len()).map(|cell| cells.members(cell).len()).max();
         assert!(largest < Some(1980), "{largest:?} of 2000 in {} cells", cells.len());
-        one.codes = Rows::new(Values::I8(vec![5; 8000]), 4).unwrap();
+        one.codes = Rows::new(Values::I8(vec![5; 8000].into()), 4).unwrap();
         assert_eq!(Cells::build(&backend, &one, 10, 1).unwrap().len(), 1);
     }
 }

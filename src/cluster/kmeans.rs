@@ -417,7 +417,8 @@ mod tests {
     #[test]
     fn equal_rows_and_more_cells_than_rows_break_nothing() {
         let backend = Plain::new(1 << 30);
-        for values in [Values::F32(vec![1.5; 100_000]), Values::I8(vec![3; 100_000])] {
+        for values in [Values::F32(vec![1.5; 100_000].into()), Values::I8(vec![3; 100_000].into())]
+        {
             let rows = Rows::new(values, 1).unwrap();
             for metric in Metric::ALL {
                 let means = KMeans { n_cells: 8, ..KMeans::default() };
@@ -440,11 +441,11 @@ mod tests {
         // Eleven equal rows and one far away: both starts are equal, the second cell is empty at first.
         let mut values = vec![1.0f32; 11];
         values.push(50.0);
-        let rows = Rows::new(Values::F32(values), 1).unwrap();
+        let rows = Rows::new(Values::F32(values.into()), 1).unwrap();
         let nearest: Vec<Neighbor> = (0..12)
             .map(|row| Neighbor { slot: 0, distance: if row == 11 { 2401.0 } else { 0.0 } })
             .collect();
-        let old = Rows::new(Values::F32(vec![1.0, 1.0]), 1).unwrap();
+        let old = Rows::new(Values::F32(vec![1.0, 1.0].into()), 1).unwrap();
         let centroids = Means::new(Dtype::F32, 1, Metric::L2).of_cells(&rows, &nearest, &old);
         assert_eq!(centroids.values().get(1), 50.0);
     }

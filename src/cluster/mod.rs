@@ -22,6 +22,7 @@ use half::f16;
 
 use crate::core::mix::stream;
 use crate::core::rows::{Rows, Values};
+use crate::core::slab::Slab;
 use crate::error::{Error, Result};
 
 /// Values of the same type by their places.
@@ -35,12 +36,16 @@ fn picked<T: Copy>(values: &[T], rows: impl Iterator<Item = usize>, dim: usize) 
 pub(crate) fn gather(rows: &Rows, slots: impl Iterator<Item = usize>) -> Rows {
     let dim = rows.dim();
     let values = match rows.values() {
-        Values::F32(values) => Values::F32(picked(values, slots, dim)),
-        Values::F16(values) => Values::F16(picked::<f16>(values, slots, dim)),
-        Values::U8(values) => Values::U8(picked(values, slots, dim)),
-        Values::I8(values) => Values::I8(picked(values, slots, dim)),
+        Values::F32(values) => Values::F32(picked(values, slots, dim).into()),
+        Values::F16(values) => Values::F16(picked::<f16>(values, slots, dim).into()),
+        Values::U8(values) => Values::U8(picked(values, slots, dim).into()),
+        Values::I8(values) => Values::I8(picked(values, slots, dim).into()),
     };
     Rows::new(values, dim).expect("rows that were checked once")
+}
+
+fn joint<T: Copy>(left: &[T], right: &[T]) -> Slab<T> {
+    [left, right].concat().into()
 }
 
 /// The rows of both, those of `right` after those of `left`.
@@ -49,11 +54,11 @@ pub(crate) fn gather(rows: &Rows, slots: impl Iterator<Item = usize>) -> Rows {
 /// `vector_dtype` if their types differ; `too_many_rows`.
 fn joined(left: Rows, right: Rows) -> Result<Rows> {
     let dim = left.dim();
-    let values = match (left.values().clone(), right.values()) {
-        (Values::F32(left), Values::F32(right)) => Values::F32([left, right.clone()].concat()),
-        (Values::F16(left), Values::F16(right)) => Values::F16([left, right.clone()].concat()),
-        (Values::U8(left), Values::U8(right)) => Values::U8([left, right.clone()].concat()),
-        (Values::I8(left), Values::I8(right)) => Values::I8([left, right.clone()].concat()),
+    let values = match (left.values(), right.values()) {
+        (Values::F32(left), Values::F32(right)) => Values::F32(joint(left, right)),
+        (Values::F16(left), Values::F16(right)) => Values::F16(joint(left, right)),
+        (Values::U8(left), Values::U8(right)) => Values::U8(joint(left, right)),
+        (Values::I8(left), Values::I8(right)) => Values::I8(joint(left, right)),
         (left, right) => {
             let message = format!("{} and {}", left.dtype().name(), right.dtype().name());
             return Err(Error::usage("vector_dtype", message));

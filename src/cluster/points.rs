@@ -83,7 +83,7 @@ pub fn encode(
         }
     }
     let reach = frame.code_reach(reach, &error);
-    let codes = Rows::new(Values::I8(codes), frame.n_codes())?;
+    let codes = Rows::new(Values::I8(codes.into()), frame.n_codes())?;
     Ok(Some(Points { codes, metric: frame.metric, reach }))
 }
 
@@ -176,7 +176,7 @@ impl Frame {
         for row in values.chunks_exact_mut(dim) {
             row.iter_mut().zip(&self.mean).for_each(|(x, mean)| *x -= mean);
         }
-        Rows::new(Values::F32(values), dim).expect("rows scaled to norm 1, less their mean")
+        Rows::new(Values::F32(values.into()), dim).expect("rows scaled to norm 1, less their mean")
     }
 
     /// Rows scaled and centred `[n, dim]`, and the greatest norm of what results.
@@ -204,7 +204,7 @@ impl Frame {
 
     fn numbers(&self, backend: &dyn Backend, side: Side<'_>, slots: &[usize]) -> Result<Numbers> {
         let (values, norm) = self.centred(side, slots);
-        let rows = Rows::new(Values::F32(values), self.mean.len())?;
+        let rows = Rows::new(Values::F32(values.into()), self.mean.len())?;
         Ok(Numbers { values: self.projected(backend, &rows)?, norm })
     }
 
@@ -213,7 +213,7 @@ impl Frame {
         let Some(axes) = &self.axes else {
             let all = gather(rows, 0..rows.n_rows());
             return Ok(match all.values() {
-                Values::F32(values) => values.clone(),
+                Values::F32(values) => values.to_vec(),
                 _ => unreachable!("centred rows are f32"),
             });
         };

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn rows_that_span_nothing_still_give_axes() {
-        check(&Rows::new(Values::F32(vec![0.0; 40]), 8).unwrap(), 8);
-        check(&Rows::new(Values::F32(vec![1.0; 40]), 8).unwrap(), 5);
+        check(&Rows::new(Values::F32(vec![0.0; 40].into()), 8).unwrap(), 8);
+        check(&Rows::new(Values::F32(vec![1.0; 40].into()), 8).unwrap(), 5);
     }
 }

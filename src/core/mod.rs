@@ -8,3 +8,4 @@ pub mod metric;
 pub mod mix;
 pub mod neighbors;
 pub mod rows;
+pub mod slab;

@@ -6,6 +6,7 @@ use half::f16;
 
 use crate::core::limits::DIM;
 use crate::core::metric::Metric;
+use crate::core::slab::Slab;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Element type of rows.
@@ -50,17 +51,17 @@ impl Dtype {
     }
 }
 
-/// The elements of rows, row after row.
+/// The elements of rows, row after row, owned or lent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
     /// See [`Dtype::F32`].
-    F32(Vec<f32>),
+    F32(Slab<f32>),
     /// See [`Dtype::F16`].
-    F16(Vec<f16>),
+    F16(Slab<f16>),
     /// See [`Dtype::U8`].
-    U8(Vec<u8>),
+    U8(Slab<u8>),
     /// See [`Dtype::I8`].
-    I8(Vec<i8>),
+    I8(Slab<i8>),
 }
 
 impl Values {
@@ -196,17 +197,17 @@ impl Rows {
     pub fn slice(&self, range: Range<usize>) -> Self {
         let (n_rows, range) = (range.len(), range.start * self.dim..range.end * self.dim);
         let values = match &self.values {
-            Values::F32(values) => Values::F32(values[range].to_vec()),
-            Values::F16(values) => Values::F16(values[range].to_vec()),
-            Values::U8(values) => Values::U8(values[range].to_vec()),
-            Values::I8(values) => Values::I8(values[range].to_vec()),
+            Values::F32(values) => Values::F32(values[range].to_vec().into()),
+            Values::F16(values) => Values::F16(values[range].to_vec().into()),
+            Values::U8(values) => Values::U8(values[range].to_vec().into()),
+            Values::I8(values) => Values::I8(values[range].to_vec().into()),
         };
         Self { values, n_rows, dim: self.dim }
     }
 
     /// A copy of the rows with these numbers, in their order.
     pub fn picked(&self, rows: &[usize]) -> Self {
-        fn of<T: Copy>(values: &[T], rows: &[usize], dim: usize) -> Vec<T> {
+        fn of<T: Copy>(values: &[T], rows: &[usize], dim: usize) -> Slab<T> {
             rows.iter().flat_map(|&row| &values[row * dim..(row + 1) * dim]).copied().collect()
         }
         let values = match &self.values {
@@ -220,12 +221,16 @@ impl Rows {
 
     /// Euclidean norm of every row, summed in 64 bits.
     pub fn norms(&self) -> Vec<f64> {
-        let square = |row: usize| -> f64 {
-            (row * self.dim..(row + 1) * self.dim)
-                .map(|i| f64::from(self.values.get(i)).powi(2))
-                .sum()
-        };
-        (0..self.n_rows).map(|row| square(row).sqrt()).collect()
+        fn of<T: Copy>(values: &[T], dim: usize, wide: impl Fn(T) -> f64) -> Vec<f64> {
+            let square = |row: &[T]| row.iter().map(|&x| wide(x).powi(2)).sum::<f64>();
+            values.chunks_exact(dim).map(|row| square(row).sqrt()).collect()
+        }
+        match &self.values {
+            Values::F32(values) => of(values, self.dim, f64::from),
+            Values::F16(values) => of(values, self.dim, f64::from),
+            Values::U8(values) => of(values, self.dim, f64::from),
+            Values::I8(values) => of(values, self.dim, f64::from),
+        }
     }
 
     /// Fails if distances of these rows could not be computed under `metric` in 32-bit floats.
@@ -243,11 +248,10 @@ impl Rows {
         }
         // Two such rows apart: (2 x)² dim must stay below the largest number.
         let largest = (f64::from(f32::MAX) / (4.0 * self.dim as f64)).sqrt();
-        let is_large = |i: &usize| f64::from(self.values.get(*i)).abs() >= largest;
-        if self.dtype() == Dtype::F32
-            && let Some(at) = (0..self.values.len()).find(is_large)
+        if let Values::F32(values) = &self.values
+            && let Some(at) = values.iter().position(|&x| f64::from(x).abs() >= largest)
         {
-            let (row, value) = (at / self.dim, self.values.get(at));
+            let (row, value) = (at / self.dim, values[at]);
             let message = format!("row {row}: {value:e} is too big for metric {metric}");
             return Err(Error::new(ErrorKind::BadInput, "vector_magnitude", message));
         }
@@ -265,13 +269,19 @@ mod tests {
 
     #[test]
     fn what_is_not_a_row_is_refused_at_the_door() {
-        assert_eq!(code(Rows::new(Values::F32(vec![1.0; 5]), 2)), "vector_dim");
-        assert_eq!(code(Rows::new(Values::F32(vec![1.0; 5]), 0)), "dim_range");
-        assert_eq!(code(Rows::new(Values::U8(vec![1; 16_385]), 16_385)), "dim_range");
-        assert_eq!(code(Rows::new(Values::F32(vec![1.0, f32::NAN]), 2)), "vector_not_finite");
-        assert_eq!(code(Rows::new(Values::F16(vec![f16::INFINITY]), 1)), "vector_not_finite");
-        assert_eq!(code(Rows::new(Values::I8(vec![0, -128]), 1)), "vector_int8");
-        let error = Rows::new(Values::F32(vec![0.0, 1.0, f32::INFINITY]), 1).unwrap_err();
+        assert_eq!(code(Rows::new(Values::F32(vec![1.0; 5].into()), 2)), "vector_dim");
+        assert_eq!(code(Rows::new(Values::F32(vec![1.0; 5].into()), 0)), "dim_range");
+        assert_eq!(code(Rows::new(Values::U8(vec![1; 16_385].into()), 16_385)), "dim_range");
+        assert_eq!(
+            code(Rows::new(Values::F32(vec![1.0, f32::NAN].into()), 2)),
+            "vector_not_finite"
+        );
+        assert_eq!(
+            code(Rows::new(Values::F16(vec![f16::INFINITY].into()), 1)),
+            "vector_not_finite"
+        );
+        assert_eq!(code(Rows::new(Values::I8(vec![0, -128].into()), 1)), "vector_int8");
+        let error = Rows::new(Values::F32(vec![0.0, 1.0, f32::INFINITY].into()), 1).unwrap_err();
         assert_eq!(error.to_string(), "vector_not_finite: row 2, element 0 is inf");
     }
 
@@ -279,22 +289,25 @@ mod tests {
     fn what_a_metric_cannot_compare_is_refused() {
         let rows = |values| Rows::new(Values::F32(values), 2).unwrap();
         assert_eq!(
-            rows(vec![0.0, -0.0]).check(Metric::Cosine).unwrap_err().code(),
+            rows(vec![0.0, -0.0].into()).check(Metric::Cosine).unwrap_err().code(),
             "vector_zero_norm"
         );
-        assert_eq!(rows(vec![1e19, 0.0]).check(Metric::L2).unwrap_err().code(), "vector_magnitude");
+        assert_eq!(
+            rows(vec![1e19, 0.0].into()).check(Metric::L2).unwrap_err().code(),
+            "vector_magnitude"
+        );
         for (values, metric) in [
             (vec![1e-30, 0.0], Metric::Cosine),
             (vec![1e30, 1e30], Metric::Cosine),
             (vec![0.0, 0.0], Metric::L2),
         ] {
-            rows(values).check(metric).unwrap();
+            rows(values.into()).check(metric).unwrap();
         }
     }
 
     #[test]
     fn rows_are_cut_and_widened() {
-        let rows = Rows::new(Values::I8(vec![1, -2, 3, -4, 5, -6]), 2).unwrap();
+        let rows = Rows::new(Values::I8(vec![1, -2, 3, -4, 5, -6].into()), 2).unwrap();
         let mut row = [0.0; 2];
         rows.slice(1..3).widen(1, &mut row);
         assert_eq!((rows.n_rows(), row), (3, [5.0, -6.0]));

@@ -38,7 +38,7 @@ impl Embedder for Hashed {
             normalise(&mut row);
             values.extend_from_slice(&row);
         }
-        Rows::new(Values::F32(values), DIM)
+        Rows::new(Values::F32(values.into()), DIM)
     }
 }
 

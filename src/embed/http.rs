@@ -207,6 +207,6 @@ impl Embedder for Http {
                 normalise(row);
             }
         }
-        Rows::new(Values::F32(values), self.dim)
+        Rows::new(Values::F32(values.into()), self.dim)
     }
 }

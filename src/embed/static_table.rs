@@ -159,7 +159,7 @@ impl Embedder for StaticTable {
     fn embed(&self, texts: &[&str]) -> Result<Rows> {
         let mut values = vec![0.0; texts.len() * self.dim];
         values.chunks_exact_mut(self.dim).zip(texts).for_each(|(row, text)| self.row(text, row));
-        Rows::new(Values::F32(values), self.dim)
+        Rows::new(Values::F32(values.into()), self.dim)
     }
 }
 

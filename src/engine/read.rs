@@ -384,10 +384,10 @@ fn vectors(view: &View, settings: &Settings) -> Result<(Rows, Vec<u32>, Vec<Poin
         ids.push(point.id);
     }
     let values = match settings.dtype {
-        Dtype::F32 => Values::F32(bytemuck::pod_collect_to_vec(&bytes)),
-        Dtype::F16 => Values::F16(bytemuck::pod_collect_to_vec(&bytes)),
-        Dtype::U8 => Values::U8(bytes),
-        Dtype::I8 => Values::I8(bytemuck::pod_collect_to_vec(&bytes)),
+        Dtype::F32 => Values::F32(bytemuck::pod_collect_to_vec(&bytes).into()),
+        Dtype::F16 => Values::F16(bytemuck::pod_collect_to_vec(&bytes).into()),
+        Dtype::U8 => Values::U8(bytes.into()),
+        Dtype::I8 => Values::I8(bytemuck::pod_collect_to_vec(&bytes).into()),
     };
     Ok((Rows::new(values, settings.dim)?, slots, ids))
 }

@@ -82,7 +82,7 @@ impl Int8Codes {
                 encode_row(&mut row, scale.unwrap_or(largest / TOP), &mut values)
             })
             .collect();
-        Ok(Self { rows: Rows::new(Values::I8(values), rows.dim())?, rounding })
+        Ok(Self { rows: Rows::new(Values::I8(values.into()), rows.dim())?, rounding })
     }
 
     /// The worst rounding of any row: the largest of every part.

@@ -142,20 +142,15 @@ impl Rabitq {
         }
         let n_words = self.rotation.padded() / WORD;
         let n_rows = rows.n_rows();
-        let mut codes = RabitqCodes {
-            metric: self.metric,
-            n_rows,
-            n_words,
-            signs: vec![0; n_rows * n_words],
-            extra: vec![0; n_rows * n_words * EXTRA_PLANES],
-            coarse: vec![Factors::default(); n_rows],
-            fine: vec![Factors::default(); n_rows],
-        };
+        let mut signs = vec![0; n_rows * n_words];
+        let mut extra = vec![0; n_rows * n_words * EXTRA_PLANES];
+        let mut coarse = vec![Factors::default(); n_rows];
+        let mut fine = coarse.clone();
         let parts = (
-            codes.signs.par_chunks_exact_mut(n_words),
-            codes.extra.par_chunks_exact_mut(n_words * EXTRA_PLANES),
-            &mut codes.coarse,
-            &mut codes.fine,
+            signs.par_chunks_exact_mut(n_words),
+            extra.par_chunks_exact_mut(n_words * EXTRA_PLANES),
+            &mut coarse,
+            &mut fine,
         );
         pool.install(|| {
             parts.into_par_iter().with_min_len(64).enumerate().for_each_init(
@@ -165,7 +160,15 @@ impl Rabitq {
                 },
             );
         });
-        Ok(codes)
+        Ok(RabitqCodes {
+            metric: self.metric,
+            n_rows,
+            n_words,
+            signs: signs.into(),
+            extra: extra.into(),
+            coarse: coarse.into(),
+            fine: fine.into(),
+        })
     }
 
     fn check(&self, rows: &Rows) -> Result<()> {

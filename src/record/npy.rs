@@ -88,10 +88,10 @@ pub fn read(path: &Path) -> Result<Rows> {
         return Err(in_file("npy_length", message));
     };
     let values = match dtype {
-        Dtype::F32 => Values::F32(numbers(&mut reader, n_values, path)?),
-        Dtype::F16 => Values::F16(numbers::<f16>(&mut reader, n_values, path)?),
-        Dtype::U8 => Values::U8(numbers(&mut reader, n_values, path)?),
-        Dtype::I8 => Values::I8(numbers(&mut reader, n_values, path)?),
+        Dtype::F32 => Values::F32(numbers(&mut reader, n_values, path)?.into()),
+        Dtype::F16 => Values::F16(numbers::<f16>(&mut reader, n_values, path)?.into()),
+        Dtype::U8 => Values::U8(numbers(&mut reader, n_values, path)?.into()),
+        Dtype::I8 => Values::I8(numbers(&mut reader, n_values, path)?.into()),
     };
     Rows::new(values, header.dim).map_err(|error| {
         let message = error.to_string();

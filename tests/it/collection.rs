@@ -119,7 +119,7 @@ fn truth(made: &Made, query: &Rows, ask: &Ask, metric: Metric) -> Vec<(f32, Poin
                 && passes(&ask.filter, point)
         })
         .map(|(&id, (row, _))| {
-            let row = Rows::new(Values::F32(row.clone()), row.len()).unwrap();
+            let row = Rows::new(Values::F32(row.clone().into()), row.len()).unwrap();
             (plain::distance(metric, (query, 0), (&row, 0)), id)
         })
         .collect();
@@ -277,7 +277,7 @@ fn what_cannot_be_stored_or_asked_is_refused_and_nothing_is_written() {
     let points = |payload: Value| -> Vec<NewPoint> {
         (0..2).map(|i| NewPoint { id: PointId::Num(i), payload: payload.clone() }).collect()
     };
-    let zero = Rows::new(Values::F32(vec![0.0; 8]), 4).unwrap();
+    let zero = Rows::new(Values::F32(vec![0.0; 8].into()), 4).unwrap();
     for (payload, rows, code) in [
         (json!([1]), &good, "payload_type"),
         (json!({"owner": 1.5}), &good, "tenant_value"),

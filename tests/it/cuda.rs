@@ -181,8 +181,8 @@ fn more_pairs_than_there_is_room_for_are_found_in_parts() {
     let device = Emulated::new(Schedule::Forward, 1);
     let cuda = over(&device);
     for (values, launches) in [
-        (Values::I8(vec![3; 400 * 4]), "pairs_l2_int8"),
-        (Values::F32(vec![3.0; 400 * 4]), "pairs_l2_f32"),
+        (Values::I8(vec![3; 400 * 4].into()), "pairs_l2_int8"),
+        (Values::F32(vec![3.0; 400 * 4].into()), "pairs_l2_f32"),
     ] {
         let rows = cuda.upload(Arc::new(Rows::new(values, 4).unwrap()), Metric::L2).unwrap();
         let tile = [Tile { a: 0..400, b: 0..400 }];

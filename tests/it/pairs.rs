@@ -157,7 +157,7 @@ fn thresholds_that_nothing_or_everything_meets() {
 
 #[test]
 fn ten_thousand_equal_rows_give_all_their_pairs_in_bounded_batches() {
-    let a = Arc::new(Rows::new(Values::I8(vec![7; 20_000]), 2).unwrap());
+    let a = Arc::new(Rows::new(Values::I8(vec![7; 20_000].into()), 2).unwrap());
     for n_cells in [None, Some(20)] {
         let options = JoinOptions { memory_bytes: 40 << 20, n_cells, ..JoinOptions::default() };
         let (mut n_pairs, mut largest) = (0, 0);
@@ -176,16 +176,25 @@ fn ten_thousand_equal_rows_give_all_their_pairs_in_bounded_batches() {
 fn what_cannot_be_joined_is_refused() {
     let backend = backend(1);
     let rows = |values, dim| Arc::new(Rows::new(values, dim).unwrap());
-    let a = rows(Values::F32(vec![1.0; 12]), 3);
+    let a = rows(Values::F32(vec![1.0; 12].into()), 3);
     let code = |a: &Arc<Rows>, b: Option<&Arc<Rows>>, within, options: &JoinOptions<'_>| {
         let joined = near_pairs(&backend, a, b, Metric::Cosine, within, options, &mut |_| Ok(()));
         joined.unwrap_err().code()
     };
     let plain = JoinOptions::default();
     assert_eq!(code(&a, None, f32::NAN, &plain), "threshold_range");
-    assert_eq!(code(&a, Some(&rows(Values::F32(vec![1.0; 4]), 2)), 0.1, &plain), "vector_dim");
-    assert_eq!(code(&a, Some(&rows(Values::U8(vec![1; 3]), 3)), 0.1, &plain), "vector_dtype");
-    assert_eq!(code(&rows(Values::U8(vec![0; 3]), 3), None, 0.1, &plain), "vector_zero_norm");
+    assert_eq!(
+        code(&a, Some(&rows(Values::F32(vec![1.0; 4].into()), 2)), 0.1, &plain),
+        "vector_dim"
+    );
+    assert_eq!(
+        code(&a, Some(&rows(Values::U8(vec![1; 3].into()), 3)), 0.1, &plain),
+        "vector_dtype"
+    );
+    assert_eq!(
+        code(&rows(Values::U8(vec![0; 3].into()), 3), None, 0.1, &plain),
+        "vector_zero_norm"
+    );
     let small = JoinOptions { memory_bytes: 1 << 20, ..plain };
     assert_eq!(code(&a, None, 0.1, &small), "memory");
     let stop = AtomicBool::new(true);
@@ -294,7 +303,7 @@ fn the_bytes_do_not_depend_on_threads_memory_seed_or_way() {
 fn rows_of_zeros_are_named_or_left_out_aloud() {
     let dir = tempfile::tempdir().unwrap();
     let values = vec![1.0, 2.0, 0.0, 0.0, 1.0, 2.0, 0.0, -0.0];
-    npy(&dir.path().join("a.npy"), &Rows::new(Values::F32(values), 2).unwrap());
+    npy(&dir.path().join("a.npy"), &Rows::new(Values::F32(values.into()), 2).unwrap());
     let ask = ["a.npy", "--similarity", "0.9", "--out", "o.jsonl"];
     let run = pairs(dir.path(), &ask);
     assert_eq!(run.code, 3);

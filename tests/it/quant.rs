@@ -89,7 +89,7 @@ fn degenerate_rows_have_finite_codes_and_find_themselves() {
     let cases = [
         ("dim 1", rows(300, 1, 3)),
         ("dim 127", rows(300, 127, 3)),
-        ("equal rows", Rows::new(Values::F32([0.5, -1.0, 2.0].repeat(10_000)), 3).unwrap()),
+        ("equal rows", Rows::new(Values::F32([0.5, -1.0, 2.0].repeat(10_000).into()), 3).unwrap()),
         (
             "constant rows",
             Rows::new(Values::F32((1..=200).map(|i| i as f32).collect()), 1).unwrap(),
@@ -105,7 +105,7 @@ fn degenerate_rows_have_finite_codes_and_find_themselves() {
         for metric in METRICS {
             let rabitq = rabitq(metric, &base);
             let codes = rabitq.encode(&pool(2), &base, &|_| 0).unwrap();
-            let all = codes.coarse.iter().chain(&codes.fine);
+            let all = codes.coarse.iter().chain(codes.fine.iter());
             assert!(all.map(|f| f.add + f.rescale + f.err).all(f32::is_finite), "{name} {metric}");
             let base = Arc::new(base.clone());
             let index = ExactIndex::build(&cpu, &pool(2), Arc::clone(&base), metric, Keep::Bits, 5)
@@ -126,7 +126,8 @@ fn a_row_equal_to_its_centroid_has_an_exact_code() {
             let norm = if metric == Metric::Cosine { base.norms()[row] } else { 1.0 };
             (0..100).map(|i| (f64::from(base.values().get(row * 100 + i)) / norm) as f32).collect()
         };
-        let centroids = Rows::new(Values::F32([unit(0), unit(1), unit(2)].concat()), 100).unwrap();
+        let centroids =
+            Rows::new(Values::F32([unit(0), unit(1), unit(2)].concat().into()), 100).unwrap();
         let rabitq = Rabitq::new(metric, &centroids, 5).unwrap();
         let codes = rabitq.encode(&pool(1), &base, &|row| row).unwrap();
         let queries = rows(1, 100, 9);
@@ -142,7 +143,7 @@ fn a_row_equal_to_its_centroid_has_an_exact_code() {
         assert_eq!(error.code(), "slot_range");
     }
     assert_eq!(Rabitq::of_mean(Metric::L1, &rows(3, 4, 1), 1).unwrap_err().code(), "metric");
-    let none = Rows::new(Values::F32(Vec::new()), 4).unwrap();
+    let none = Rows::new(Values::F32(Vec::new().into()), 4).unwrap();
     assert_eq!(Rabitq::of_mean(Metric::L2, &none, 1).unwrap_err().code(), "no_rows");
 }
 

@@ -83,8 +83,8 @@ fn inputs(n_rows: usize) -> Inputs {
         metric: Metric::L2,
         n_rows,
         n_words: 3,
-        signs: words(n_rows * 3, 3),
-        extra: words(n_rows * 9, 4),
+        signs: words(n_rows * 3, 3).into(),
+        extra: words(n_rows * 9, 4).into(),
         coarse: factors(5),
         fine: factors(5),
     };

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use crate::core::metric::Metric;
 use crate::core::rows::{Dtype, Rows, Values};
+use crate::core::slab::Slab;
 
 /// Norms that need no scaling: products of two inverse norms and of two elements stay far from the ends of 32-bit floats.
 const COMFORTABLE: RangeInclusive<f64> = 1.0 / (1u64 << 30) as f64..=(1u64 << 30) as f64;
@@ -12,12 +13,12 @@ const COMFORTABLE: RangeInclusive<f64> = 1.0 / (1u64 << 30) as f64..=(1u64 << 30
 #[derive(Debug, Default)]
 pub struct Placed {
     /// For cosine `1 / |row|`, computed in 64 bits; otherwise empty.
-    pub inverse: Vec<f32>,
+    pub inverse: Slab<f32>,
     /// For L2 of bytes `|row|²`, exact; otherwise empty.
-    pub square: Vec<i32>,
+    pub square: Slab<i32>,
     /// For cosine, if some row has an uncomfortable norm: all rows, such ones times a power of two that brings the norm
     /// to `[1, 2)`. The inverse norms are of these.
-    pub scaled: Option<Vec<f32>>,
+    pub scaled: Option<Slab<f32>>,
 }
 
 impl Placed {
@@ -60,7 +61,7 @@ impl Plan {
         }
         let scaled = needs_scaling(rows, metric, &norms).then(|| scale(rows, &mut norms));
         let inverse = norms.iter().map(|norm| (1.0 / norm) as f32).collect();
-        Placed { inverse, square: Vec::new(), scaled }
+        Placed { inverse, square: Slab::default(), scaled }
     }
 }
 
@@ -72,9 +73,9 @@ fn needs_scaling(rows: &Rows, metric: Metric, norms: &[f64]) -> bool {
 }
 
 /// The rows, those with uncomfortable norms scaled, and `norms` with them.
-fn scale(rows: &Rows, norms: &mut [f64]) -> Vec<f32> {
+fn scale(rows: &Rows, norms: &mut [f64]) -> Slab<f32> {
     let Values::F32(values) = rows.values() else { unreachable!("only 32-bit floats are scaled") };
-    let mut copy = values.clone();
+    let mut copy = values.to_vec();
     for (row, norm) in copy.chunks_exact_mut(rows.dim()).zip(norms) {
         if !COMFORTABLE.contains(norm) {
             // In 64 bits, as the factor itself may not fit 32.
@@ -83,7 +84,7 @@ fn scale(rows: &Rows, norms: &mut [f64]) -> Vec<f32> {
             *norm *= factor;
         }
     }
-    copy
+    copy.into()
 }
 
 #[cfg(test)]
@@ -92,11 +93,12 @@ mod tests {
 
     #[test]
     fn rows_at_the_ends_of_floats_are_scaled_and_counted() {
-        let rows = Rows::new(Values::F32(vec![3e38, 3e38, 1.0, 0.0, 1e-45, 0.0]), 2).unwrap();
+        let rows =
+            Rows::new(Values::F32(vec![3e38, 3e38, 1.0, 0.0, 1e-45, 0.0].into()), 2).unwrap();
         let placed = Placed::new(&rows, Metric::Cosine);
         let copy = placed.scaled.as_ref().unwrap();
         assert_eq!(copy[2..4], [1.0, 0.0]);
-        for (row, inverse) in copy.chunks(2).zip(&placed.inverse) {
+        for (row, inverse) in copy.chunks(2).zip(placed.inverse.iter()) {
             let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
             assert!((norm * inverse - 1.0).abs() < 1e-6, "{row:?} {inverse}");
         }
@@ -106,8 +108,8 @@ mod tests {
 
     #[test]
     fn squares_of_bytes_are_exact() {
-        let rows = Rows::new(Values::U8(vec![255; 16_384]), 16_384).unwrap();
-        assert_eq!(Placed::new(&rows, Metric::L2).square, [16_384 * 255 * 255]);
+        let rows = Rows::new(Values::U8(vec![255; 16_384].into()), 16_384).unwrap();
+        assert_eq!(Placed::new(&rows, Metric::L2).square[..], [16_384 * 255 * 255]);
         assert_eq!(Plan::new(&rows, Metric::L2).n_bytes(), 4);
     }
 }

@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn rows_are_padded_to_segments_and_carry_their_factor() {
-        let rows = Rows::new(Values::I8(vec![3, -4, 0, 5]), 2).unwrap();
+        let rows = Rows::new(Values::I8(vec![3, -4, 0, 5].into()), 2).unwrap();
         let layout = Layout::of_rows(&rows, Metric::L2);
         let mut bytes = Vec::new();
         assert_eq!(
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn scaling_for_cosine_rounds_nothing_at_any_size() {
         for largest in [1.0f32, 1.9, 3e38, 1e-30, f32::MIN_POSITIVE, 1e-45] {
-            let rows = Rows::new(Values::F32(vec![largest, -largest / 2.0]), 2).unwrap();
+            let rows = Rows::new(Values::F32(vec![largest, -largest / 2.0].into()), 2).unwrap();
             let layout = Layout::of_rows(&rows, Metric::Cosine);
             let mut bytes = Vec::new();
             let inverse = f32::from_bits(layout.pack(&rows, 0, &mut bytes));
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn queries_of_narrow_floats_are_wide_and_as_long() {
         let layout = Layout::of_rows(
-            &Rows::new(Values::F16(vec![half::f16::ONE; 33]), 33).unwrap(),
+            &Rows::new(Values::F16(vec![half::f16::ONE; 33].into()), 33).unwrap(),
             Metric::Dot,
         );
         assert_eq!((layout.stride(), layout.of_queries().stride()), (128, 256));

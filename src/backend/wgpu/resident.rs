@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn rows_of_any_norm_are_brought_to_one_size_exactly() {
         let values = vec![3e38, 1e-45, 1e-45, 0.0, -5e-20, 1.0];
-        let rows = Rows::new(Values::F32(values.clone()), 2).unwrap();
+        let rows = Rows::new(Values::F32(values.clone().into()), 2).unwrap();
         for row in 0..3 {
             let scale = scale(&rows, row, Metric::Cosine);
             let mut words = [0; 2];

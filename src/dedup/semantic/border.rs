@@ -47,7 +47,7 @@ pub fn measure(
     let mut nearest = vec![-1.0f32; numbers.len()];
     let mut found: Vec<Edge> = Vec::new();
     if !numbers.is_empty() {
-        let queries = Rows::new(Values::F32(sample), rows.dim())?;
+        let queries = Rows::new(Values::F32(sample.into()), rows.dim())?;
         let bytes = Bytes::place(backend, &queries)?;
         let groups = join::groups(scope)?;
         for start in (0..rows.n_rows()).step_by(BLOCK) {
@@ -56,7 +56,7 @@ pub fn measure(
             if block.is_empty() {
                 continue;
             }
-            let others = Arc::new(Rows::new(Values::F32(values), rows.dim())?);
+            let others = Arc::new(Rows::new(Values::F32(values.into()), rows.dim())?);
             let placed = backend.upload(Arc::clone(&others), Metric::Cosine)?;
             let near = backend.flat_scan(Stream::default(), &queries, &placed, Allow::All, 2)?;
             for ((best, near), &number) in nearest.iter_mut().zip(near).zip(&numbers) {

@@ -76,7 +76,7 @@ mod tests {
                 (base + 1.5 * row * noise) * if i.is_multiple_of(dim) { spike } else { 1.0 }
             };
             let values: Vec<f32> = (0..n * dim).map(element).collect();
-            let rows = Rows::new(Values::F32(values.clone()), dim as usize).unwrap();
+            let rows = Rows::new(Values::F32(values.clone().into()), dim as usize).unwrap();
             let bytes = Bytes::place(&backend, &rows).unwrap();
             let row = |i: u32| &values[i as usize * dim as usize..][..dim as usize];
             for similarity in [-1.0, 0.0, 0.3, 0.8, 0.95, 0.999, 1.0] {

@@ -81,7 +81,7 @@ pub fn run(scope: &Scope<'_>, rows: &StoredRows, backend: &dyn Backend) -> Resul
         cells.n_without_vector += (numbers.len() - present.len()) as u32;
         let near = match &resident {
             Some(centroids) if !present.is_empty() => {
-                let queries = Rows::new(Values::I8(codes), rows.dim())?;
+                let queries = Rows::new(Values::I8(codes.into()), rows.dim())?;
                 backend.flat_scan(Stream::default(), &queries, centroids, Allow::All, PROBES)?
             }
             _ => vec![vec![Default::default()]; present.len()],
@@ -139,6 +139,6 @@ fn train(rows: &StoredRows, k: u32, seed: u64, backend: &dyn Backend) -> Result<
     if present.is_empty() {
         return Ok(None);
     }
-    let sample = Rows::new(Values::I8(sample), rows.dim())?;
+    let sample = Rows::new(Values::I8(sample.into()), rows.dim())?;
     means.train_even(backend, sample, Metric::Dot).map(Some)
 }

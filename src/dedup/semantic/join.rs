@@ -122,7 +122,7 @@ impl Join<'_> {
         let numbers: Vec<u32> = members.iter().map(|member| member.row).collect();
         let values = self.rows.gather(&numbers)?;
         let squares = values.chunks_exact(self.rows.dim()).map(|row| dot(row, row)).collect();
-        let values = Rows::new(Values::F32(values), self.rows.dim())?;
+        let values = Rows::new(Values::F32(values.into()), self.rows.dim())?;
         let bytes = Bytes::place(self.backend, &values)?;
         let ranks = members.iter().map(|member| member.rank).collect();
         Ok(Side { bytes, values, squares, ranks })

@@ -161,7 +161,7 @@ impl Embedder for Bert {
         for (at, row) in made {
             values[at * dim..(at + 1) * dim].copy_from_slice(&row);
         }
-        Rows::new(Values::F32(values), dim)
+        Rows::new(Values::F32(values.into()), dim)
     }
 
     fn n_cut(&self, texts: &[&str]) -> usize {

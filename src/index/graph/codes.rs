@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::core::metric::Metric;
 use crate::core::rows::Rows;
+use crate::core::slab::Slab;
 use crate::distance::Level;
 use crate::distance::simd::coded::{
     self, Bits, CodedQuery, CodedRows, FACTOR_BYTES, RowFactors, nibble_place, prefetch,
@@ -47,7 +48,7 @@ pub struct Codes {
     stride: usize,
     n_slots: usize,
     /// `[n_slots, stride]` bytes.
-    lines: Vec<Line>,
+    lines: Slab<Line>,
 }
 
 /// A query of [`Codes`].
@@ -84,7 +85,7 @@ impl Codes {
         let rotated = rotate(&rotation, &centroid);
         let stride = (bits.code_bytes(rotation.padded()) + FACTOR_BYTES).next_multiple_of(ALIGN);
         let encoder = Encoder { metric, bits, rotation, centroid, rotated };
-        Ok(Self { encoder, level: Level::best(), stride, n_slots: 0, lines: Vec::new() })
+        Ok(Self { encoder, level: Level::best(), stride, n_slots: 0, lines: Slab::default() })
     }
 
     /// Codes of all rows, slot `i` of row `i`, of residuals from their mean.
@@ -125,10 +126,10 @@ impl Codes {
         let n_slots = (first + rows.n_rows()).max(self.n_slots);
         let n_lines = (n_slots * stride).div_ceil(LINE);
         if n_lines > self.lines.len() {
-            self.lines.resize(n_lines, bytemuck::Zeroable::zeroed());
+            self.lines.to_mut().resize(n_lines, bytemuck::Zeroable::zeroed());
         }
         self.n_slots = n_slots;
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.lines);
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(self.lines.to_mut());
         let records = &mut bytes[first * stride..(first + rows.n_rows()) * stride];
         let encoder = &self.encoder;
         pool.install(|| {
@@ -389,7 +390,7 @@ mod tests {
 
     #[test]
     fn rows_equal_to_their_mean_have_codes() {
-        let rows = Rows::new(Values::F32(vec![0.25; 3 * 64]), 64).unwrap();
+        let rows = Rows::new(Values::F32(vec![0.25; 3 * 64].into()), 64).unwrap();
         let codes = Codes::of(&pool(1), Metric::L2, Bits::Four, &rows, 1).unwrap();
         let mut out = [1.0; 3];
         codes.measure(&codes.query(&rows, 0).unwrap(), &[0, 1, 2], &mut out);

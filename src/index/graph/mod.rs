@@ -32,6 +32,7 @@ pub use search::{Ended, Found, Scratch};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::core::limits::K;
+use crate::core::slab::Slab;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::graph::distances::Distances;
 use crate::index::graph::layers::{Layer, NONE, used};
@@ -113,7 +114,7 @@ fn in_range(code: &'static str, value: usize, least: usize, most: usize) -> Resu
 pub struct Graph {
     params: BuildParams,
     /// `[n_slots, 2 m]`: the base layer.
-    links: Vec<u32>,
+    links: Slab<u32>,
     /// Levels 1 and up.
     upper: Vec<Layer>,
     /// One bit per slot without a row, to the end of the last word.
@@ -136,7 +137,7 @@ impl Graph {
         params.check()?;
         Ok(Self {
             params,
-            links: Vec::new(),
+            links: Slab::default(),
             upper: Vec::new(),
             dead: Vec::new(),
             stale: Vec::new(),
@@ -188,7 +189,7 @@ impl Graph {
 
     fn set_links(&mut self, slot: u32, links: &[u32]) {
         let width = self.width();
-        layers::write(&mut self.links[slot as usize * width..][..width], links);
+        layers::write(&mut self.links.to_mut()[slot as usize * width..][..width], links);
     }
 
     fn is_dead(&self, slot: u32) -> bool {
@@ -198,7 +199,8 @@ impl Graph {
     /// Makes room for slots below `n_slots`.
     fn grow(&mut self, n_slots: usize) {
         if n_slots > self.n_slots() {
-            self.links.resize(n_slots * self.width(), NONE);
+            let n_links = n_slots * self.width();
+            self.links.to_mut().resize(n_links, NONE);
             self.dead.resize(n_slots.div_ceil(64), u64::MAX);
             self.stale.resize(n_slots.div_ceil(64), 0);
             self.version = next_version();

@@ -1,5 +1,6 @@
 //! A graph as flat arrays, for files and memory maps, and back, with everything checked on the way.
 
+use crate::core::slab::Slab;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::graph::layers::{Layer, NONE, used};
 use crate::index::graph::{BuildParams, Graph, MAX_SLOTS, next_version};
@@ -10,7 +11,7 @@ pub struct Parts {
     /// How it was built.
     pub params: BuildParams,
     /// `[n_slots, 2 m]`: links of the base layer; unused places hold [`u32::MAX`] and come last.
-    pub links: Vec<u32>,
+    pub links: Slab<u32>,
     /// `[n_slots / 64]`, rounded up: a bit for every slot with a row, the first in the lowest.
     pub live: Vec<u64>,
     /// A slot of the highest level; none if no slot has a row.

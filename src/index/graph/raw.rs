@@ -102,7 +102,7 @@ impl<'a> RawRows<'a> {
     fn sums(&self, sum: Sum, query: &RawQuery, starts: &[usize], out: &mut [f32]) {
         match (&query.wide, self.rows.values()) {
             (Wide::Floats(query), Values::F32(values)) => {
-                let values = if self.unit.is_empty() { values } else { &self.unit };
+                let values: &[f32] = if self.unit.is_empty() { values } else { &self.unit };
                 self.kernels.rows_f32(sum, query, values, starts, out);
             }
             (Wide::Floats(query), Values::F16(values)) => {
@@ -210,7 +210,7 @@ mod tests {
     fn distances_are_those_of_the_definition_for_any_norm() {
         for scale in [1.0f32, 1e-30, 1e30] {
             let values: Vec<f32> = (0..40).map(|i| ((i * 7 % 11) as f32 - 4.5) * scale).collect();
-            let rows = Rows::new(Values::F32(values.clone()), 10).unwrap();
+            let rows = Rows::new(Values::F32(values.clone().into()), 10).unwrap();
             let raw = RawRows::new(&rows, Metric::Cosine).unwrap();
             let mut out = [0.0; 4];
             raw.measure(&raw.query(&rows, 2).unwrap(), &[0, 1, 2, 3], &mut out);
@@ -226,13 +226,13 @@ mod tests {
 
     #[test]
     fn queries_that_do_not_fit_are_refused() {
-        let bytes = Rows::new(Values::U8(vec![1; 8]), 4).unwrap();
-        let floats = Rows::new(Values::F32(vec![1.0; 8]), 4).unwrap();
-        let longer = Rows::new(Values::U8(vec![1; 8]), 8).unwrap();
+        let bytes = Rows::new(Values::U8(vec![1; 8].into()), 4).unwrap();
+        let floats = Rows::new(Values::F32(vec![1.0; 8].into()), 4).unwrap();
+        let longer = Rows::new(Values::U8(vec![1; 8].into()), 8).unwrap();
         let raw = RawRows::new(&bytes, Metric::L2).unwrap();
         assert_eq!(raw.query(&floats, 0).unwrap_err().code(), "vector_dtype");
         assert_eq!(raw.query(&longer, 0).unwrap_err().code(), "vector_dim");
-        let zero = Rows::new(Values::F32(vec![0.0; 4]), 4).unwrap();
+        let zero = Rows::new(Values::F32(vec![0.0; 4].into()), 4).unwrap();
         let raw = RawRows::new(&floats, Metric::Cosine).unwrap();
         assert_eq!(raw.query(&zero, 0).unwrap_err().code(), "vector_zero_norm");
     }

@@ -204,7 +204,7 @@ impl Graph {
         let (width, dead) = (self.width(), &self.dead);
         let is_dead = |slot: u32| dead[slot as usize / 64] >> (slot % 64) & 1 == 1;
         pool.install(|| {
-            let lists = self.links.par_chunks_exact_mut(width).with_min_len(1024);
+            let lists = self.links.to_mut().par_chunks_exact_mut(width).with_min_len(1024);
             lists.for_each(|list| {
                 drop_links(list, is_dead);
             });

@@ -206,7 +206,7 @@ fn equal_rows_are_all_reachable() {
     // 10,000 equal rows among 200 others: more than any beam or list of links can hold.
     let (others, n) = (clustered(200, 8, 4, 1), 10_200);
     let Values::F32(mut values) = others.values().clone() else { unreachable!() };
-    values.resize(n * 8, 0.5);
+    values.to_mut().resize(n * 8, 0.5);
     let rows = Rows::new(Values::F32(values), 8).unwrap();
     let raw = RawRows::new(&rows, Metric::L2).unwrap();
     let graph = Graph::build(params(), &pool(2), &raw, &all(n)).unwrap();
@@ -278,8 +278,8 @@ fn replacing_all_rows_four_times_costs_no_recall() {
         let new = clustered(n, dim, 12, 100 + round);
         let Values::F32(new) = new.values() else { unreachable!() };
         if round == 0 {
-            values.clone_from(new);
-            let rows = Rows::new(Values::F32(values.clone()), dim).unwrap();
+            values = new.to_vec();
+            let rows = Rows::new(Values::F32(values.clone().into()), dim).unwrap();
             let raw = RawRows::new(&rows, Metric::L2).unwrap();
             graph.insert(&pool, &raw, &all(n)).unwrap();
             continue;
@@ -288,19 +288,19 @@ fn replacing_all_rows_four_times_costs_no_recall() {
             // Slots far from one another, so that every step touches all clusters.
             let slots: Vec<u32> =
                 (0..step).map(|i| ((first / step + i * (n / step)) % n) as u32).collect();
-            let rows = Rows::new(Values::F32(values.clone()), dim).unwrap();
+            let rows = Rows::new(Values::F32(values.clone().into()), dim).unwrap();
             graph.remove(&RawRows::new(&rows, Metric::L2).unwrap(), &slots, &mut scratch).unwrap();
             for &slot in &slots {
                 let range = slot as usize * dim..(slot as usize + 1) * dim;
                 values[range.clone()].copy_from_slice(&new[range]);
             }
-            let rows = Rows::new(Values::F32(values.clone()), dim).unwrap();
+            let rows = Rows::new(Values::F32(values.clone().into()), dim).unwrap();
             graph.insert(&pool, &RawRows::new(&rows, Metric::L2).unwrap(), &slots).unwrap();
         }
-        let rows = Rows::new(Values::F32(values.clone()), dim).unwrap();
+        let rows = Rows::new(Values::F32(values.clone().into()), dim).unwrap();
         graph.repair(&RawRows::new(&rows, Metric::L2).unwrap()).unwrap();
     }
-    let rows = Rows::new(Values::F32(values), dim).unwrap();
+    let rows = Rows::new(Values::F32(values.into()), dim).unwrap();
     let raw = RawRows::new(&rows, Metric::L2).unwrap();
     let fresh = Graph::build(params(), &pool, &raw, &all(n)).unwrap();
     for ef in [16, 32] {
@@ -385,11 +385,11 @@ fn damaged_parts_are_refused() {
     assert!(good.upper.len() >= 2, "levels to damage");
     let top = good.upper.len() - 1;
     let damages: [&dyn Fn(&mut Parts); 14] = [
-        &|parts| parts.links.truncate(300 * 16 - 1),
-        &|parts| parts.links[0] = 300,
-        &|parts| parts.links[16] = 1,
-        &|parts| (parts.links[0], parts.links[1]) = (u32::MAX, 5),
-        &|parts| parts.links[17 * 16] = 3,
+        &|parts| parts.links.to_mut().truncate(300 * 16 - 1),
+        &|parts| parts.links.to_mut()[0] = 300,
+        &|parts| parts.links.to_mut()[16] = 1,
+        &|parts| parts.links.to_mut()[..2].copy_from_slice(&[u32::MAX, 5]),
+        &|parts| parts.links.to_mut()[17 * 16] = 3,
         &|parts| parts.live.truncate(4),
         &|parts| parts.live[4] |= 1 << 60,
         &|parts| parts.entry = None,

@@ -145,7 +145,7 @@ pub fn build(
         }
         level = below;
     }
-    let tree = Tree::new(nodes, Rows::new(Values::F32(centroids), rows.dim())?, metric)?;
+    let tree = Tree::new(nodes, Rows::new(Values::F32(centroids.into()), rows.dim())?, metric)?;
     Ok(Built { tree, order, paths })
 }
 

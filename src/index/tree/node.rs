@@ -158,7 +158,7 @@ impl Tree {
                 format!("a query of {} values, rows have {}", query.len(), self.centroids.dim());
             return Err(Error::new(ErrorKind::BadInput, "vector_dim", message));
         }
-        let rows = Rows::new(Values::F32(query.to_vec()), query.len())?;
+        let rows = Rows::new(Values::F32(query.to_vec().into()), query.len())?;
         rows.check(self.metric)?;
         let mut query = query.to_vec();
         if self.metric == Metric::Cosine {

@@ -217,8 +217,8 @@ mod tests {
 
     #[test]
     fn rows_that_floats_cannot_compare_are_refused() {
-        let bytes = Rows::new(Values::U8(vec![1, 2]), 2).unwrap();
-        let tiny = Rows::new(Values::F32(vec![1e-12, 0.0]), 2).unwrap();
+        let bytes = Rows::new(Values::U8(vec![1, 2].into()), 2).unwrap();
+        let tiny = Rows::new(Values::F32(vec![1e-12, 0.0].into()), 2).unwrap();
         let code = |rows, metric| FloatRows::new(rows, metric).err().map(|error| error.code());
         assert_eq!(code(&bytes, Metric::L2), Some("vector_dtype"));
         assert_eq!(code(&tiny, Metric::Cosine), Some("vector_magnitude"));

@@ -38,11 +38,11 @@ fn without_zero_rows(rows: Rows) -> Rows {
     let dim = rows.dim();
     let values = match rows.values().clone() {
         Values::U8(mut values) => {
-            values.iter_mut().step_by(dim).for_each(|x| *x = (*x).max(1));
+            values.to_mut().iter_mut().step_by(dim).for_each(|x| *x = (*x).max(1));
             Values::U8(values)
         }
         Values::I8(mut values) => {
-            values.iter_mut().step_by(dim).filter(|x| **x == 0).for_each(|x| *x = 1);
+            values.to_mut().iter_mut().step_by(dim).filter(|x| **x == 0).for_each(|x| *x = 1);
             Values::I8(values)
         }
         values => values,

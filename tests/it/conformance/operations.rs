@@ -168,10 +168,10 @@ pub fn flat_scan_ties(backend: &dyn Backend, effort: Effort) {
         let one = inputs::rows(dtype, 1, 9, 3);
         let repeat = |n: usize| {
             let values = match one.values() {
-                Values::F32(x) => Values::F32(x.repeat(n)),
-                Values::F16(x) => Values::F16(x.repeat(n)),
-                Values::U8(x) => Values::U8(x.repeat(n)),
-                Values::I8(x) => Values::I8(x.repeat(n)),
+                Values::F32(x) => Values::F32(x.repeat(n).into()),
+                Values::F16(x) => Values::F16(x.repeat(n).into()),
+                Values::U8(x) => Values::U8(x.repeat(n).into()),
+                Values::I8(x) => Values::I8(x.repeat(n).into()),
             };
             Rows::new(values, 9).unwrap()
         };
@@ -188,7 +188,8 @@ pub fn flat_scan_ties(backend: &dyn Backend, effort: Effort) {
 
 /// Huge, tiny and signed-zero values, and integer sums as large as they get.
 pub fn extremes(backend: &dyn Backend) {
-    let f32_rows = |values: &[f32], dim| Rows::new(Values::F32(values.to_vec()), dim).unwrap();
+    let f32_rows =
+        |values: &[f32], dim| Rows::new(Values::F32(values.to_vec().into()), dim).unwrap();
     let odd =
         f32_rows(&[1e30, 2e30, -1e30, 1e-30, 3e-30, 1e-31, 1.0, -0.0, 0.0, 1e30, 1e-30, 1.0], 3);
     let rows = place(backend, odd.clone(), Metric::Cosine);
@@ -209,7 +210,7 @@ pub fn extremes(backend: &dyn Backend) {
         u8s[dim] = 1;
         let mut i8s = vec![127i8; 2 * dim];
         i8s[dim..].fill(-127);
-        for rows in [high(Values::U8(u8s)), high(Values::I8(i8s))] {
+        for rows in [high(Values::U8(u8s.into())), high(Values::I8(i8s.into()))] {
             for metric in Metric::ALL {
                 let resident = place(backend, rows.clone(), metric);
                 check_scan(backend, &rows, &resident, Allow::All, 2);
@@ -342,7 +343,7 @@ pub fn pairs(backend: &dyn Backend, effort: Effort) {
             check_pairs(backend, &a, None, &[], 1.0);
         }
     }
-    let same = Rows::new(Values::I8(vec![3; 120 * 7]), 7).unwrap();
+    let same = Rows::new(Values::I8(vec![3; 120 * 7].into()), 7).unwrap();
     let same = place(backend, same, Metric::L2);
     let got = backend.pairs(STREAM, &same, None, &[Tile { a: 0..120, b: 0..120 }], 0.0).unwrap();
     assert_eq!(got.len(), 120 * 119 / 2);
@@ -453,7 +454,7 @@ pub fn refusals(backend: &dyn Backend) {
         |queries: &Rows, allow: Allow<'_>, k| backend.flat_scan(STREAM, queries, &rows, allow, k);
     assert_eq!(code(scan(&inputs::rows(Dtype::F32, 1, 5, 2), Allow::All, 1)), "vector_dim");
     assert_eq!(code(scan(&inputs::rows(Dtype::U8, 1, 4, 2), Allow::All, 1)), "vector_dtype");
-    let zero = Rows::new(Values::F32(vec![0.0; 4]), 4).unwrap();
+    let zero = Rows::new(Values::F32(vec![0.0; 4].into()), 4).unwrap();
     assert_eq!(code(scan(&zero, Allow::All, 1)), "vector_zero_norm");
     assert_eq!(code(scan(&good, Allow::All, 0)), "k_range");
     assert_eq!(code(scan(&good, Allow::All, 1025)), "k_range");
@@ -464,14 +465,14 @@ pub fn refusals(backend: &dyn Backend) {
     assert_eq!(range.code(), "slot_range");
     let slots = backend.gather(STREAM, &good, &rows, &[vec![10]]).unwrap_err();
     assert_eq!(slots.code(), "slot_range");
-    let none = Rows::new(Values::F32(Vec::new()), 4).unwrap();
+    let none = Rows::new(Values::F32(Vec::new().into()), 4).unwrap();
     assert_eq!(backend.assign(STREAM, &rows, 0..1, &none).unwrap_err().code(), "centroids");
     let tile = [Tile { a: 0..10, b: 0..10 }];
     let nan = backend.pairs(STREAM, &rows, None, &tile, f32::NAN).unwrap_err();
     assert_eq!(nan.code(), "threshold_range");
     let ends = backend.minhash(STREAM, &MinHasher::new(4, 0), &[1, 2], &[1]).unwrap_err();
     assert_eq!(ends.code(), "shingle_ends");
-    let huge = Rows::new(Values::F32(vec![3e38; 4]), 4).unwrap();
+    let huge = Rows::new(Values::F32(vec![3e38; 4].into()), 4).unwrap();
     assert_eq!(
         backend.upload(Arc::new(huge), Metric::L2).err().unwrap().code(),
         "vector_magnitude"

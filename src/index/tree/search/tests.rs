@@ -99,13 +99,13 @@ fn a_seed_gives_one_tree_for_any_number_of_threads() {
 
 #[test]
 fn equal_rows_are_one_leaf_and_the_few_others_are_told_from_them() {
-    let equal = Rows::new(Values::F32(vec![0.5; 200_000]), 2).unwrap();
+    let equal = Rows::new(Values::F32(vec![0.5; 200_000].into()), 2).unwrap();
     let tree = built(&equal, Metric::L2, &BuildParams::default(), 2);
     assert_eq!((tree.tree.nodes().len(), tree.paths[99_999]), (1, 0));
     // One row in 100,000 differs: no sample can be expected to hold it.
     let mut values = vec![0.5; 200_000];
     values[123_456] = 9.0;
-    let rows = Rows::new(Values::F32(values), 2).unwrap();
+    let rows = Rows::new(Values::F32(values.into()), 2).unwrap();
     let tree = built(&rows, Metric::L2, &BuildParams::default(), 2);
     let place = tree.order.iter().position(|&row| row == 61_728).unwrap();
     let same_path = tree.paths.iter().filter(|&&path| path == tree.paths[place]).count();
@@ -246,7 +246,7 @@ fn rows_added_later_are_found_where_their_path_puts_them() {
     let (rows, built) = ordered(5000, 16, Metric::L2);
     let later = clustered(300, 16, 91);
     let values = |rows: &Rows| (0..rows.n_rows()).flat_map(|i| query(rows, i)).collect::<Vec<_>>();
-    let all = Rows::new(Values::F32([values(&rows), values(&later)].concat()), 16).unwrap();
+    let all = Rows::new(Values::F32([values(&rows), values(&later)].concat().into()), 16).unwrap();
     let mut paths = built.paths.clone();
     paths.extend((0..300).map(|i| built.tree.path_of(&query(&later, i)).unwrap()));
     let mut run = Run::new((0..5000).collect(), &paths).unwrap();
