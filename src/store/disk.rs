@@ -80,7 +80,7 @@ pub trait Disk: Debug + Send + Sync {
     /// Those of the system.
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Box<dyn DiskFile>>;
 
-    /// The memory of a file: pages are read when they are touched, and may be written without changing the file.
+    /// The memory of a file: pages are read when they are touched.
     ///
     /// # Errors
     /// Those of the system.

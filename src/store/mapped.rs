@@ -3,18 +3,18 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 
 use bytemuck::{Pod, Zeroable};
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{Mmap, MmapOptions};
 
-/// Bytes whose start is 64-byte aligned. Writing to them changes no file.
+/// Bytes whose start is 64-byte aligned, for reading.
 #[derive(Debug)]
 pub struct Mapped(Memory);
 
 #[derive(Debug)]
 enum Memory {
-    Map(MmapMut),
+    Map(Mmap),
     /// Lines, and the bytes of them that count.
     Heap(Vec<Line>, usize),
 }
@@ -24,7 +24,7 @@ enum Memory {
 struct Line([u8; 64]);
 
 impl Mapped {
-    /// Maps a whole file, privately: pages that are written are copied first.
+    /// Maps a whole file.
     ///
     /// # Errors
     /// Those of the system.
@@ -32,7 +32,7 @@ impl Mapped {
         // SAFETY: the map is undefined if the file changes under it. Files that are mapped are sealed ones: nothing of
         // ours writes or shortens one once it has its name (a new one takes its place by a rename), and the folder is
         // locked against other writers. Another program that shortens one ends this process with a bus error.
-        let map = unsafe { MmapOptions::new().map_copy(file)? };
+        let map = unsafe { MmapOptions::new().map(file)? };
         Ok(Self(Memory::Map(map)))
     }
 
@@ -51,15 +51,6 @@ impl Deref for Mapped {
         match &self.0 {
             Memory::Map(map) => map,
             Memory::Heap(lines, n_bytes) => &bytemuck::cast_slice(lines)[..*n_bytes],
-        }
-    }
-}
-
-impl DerefMut for Mapped {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        match &mut self.0 {
-            Memory::Map(map) => map,
-            Memory::Heap(lines, n_bytes) => &mut bytemuck::cast_slice_mut(lines)[..*n_bytes],
         }
     }
 }

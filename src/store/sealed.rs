@@ -5,7 +5,11 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bytemuck::Pod;
+
+use crate::core::slab::{Memory, Slab};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{At, Disk, DiskFile, Mode, open_file};
 use crate::store::format::{self, Header, Identity, PREAMBLE_BYTES};
@@ -25,8 +29,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 pub struct Sealed {
     path: PathBuf,
     header: Header,
-    memory: Mapped,
-    /// What was written, whatever is done to the memory.
+    memory: Arc<Mapped>,
+    /// For verifying: a disk that cannot read says so here, and ends the process where memory is touched.
     file: Box<dyn DiskFile>,
 }
 
@@ -91,7 +95,7 @@ impl Sealed {
             let what = format!("{} bytes were mapped of {n_bytes}", memory.len());
             return Err(Error::corrupt(path, memory.len() as u64, what));
         }
-        Ok(Self { path: path.to_owned(), header, memory, file })
+        Ok(Self { path: path.to_owned(), header, memory: Arc::new(memory), file })
     }
 
     /// What the file holds.
@@ -129,13 +133,49 @@ impl Sealed {
         Ok((bytemuck::cast_slice(bytes), &section.shape))
     }
 
-    /// The elements of a section, to be changed in memory: the file stays as it is.
+    /// The same, lent: the elements stay when this is closed. Nothing is read until they are.
     ///
     /// # Errors
     /// As for [`Sealed::values`].
-    pub fn values_mut<T: Value>(&mut self, name: &str) -> Result<&mut [T]> {
-        let range = range(self.find::<T>(name)?);
-        Ok(bytemuck::cast_slice_mut(&mut self.memory[range]))
+    pub fn slab<T: Value>(&self, name: &str) -> Result<(Slab<T>, &[u64])> {
+        let section = self.find::<T>(name)?;
+        Ok((self.lend(section)?, &section.shape))
+    }
+
+    /// A section of elements `E` and of this shape, lent as plain structs `T` made of such elements.
+    ///
+    /// # Errors
+    /// `corrupt_file` if the file has no such section, or if its elements make no whole number of `T`.
+    pub fn slab_as<E: Value, T: Pod>(&self, name: &str, shape: &[u64]) -> Result<Slab<T>> {
+        let section = self.find::<E>(name)?;
+        if section.shape != shape {
+            let what = format!("section {name:?} of {:?}, expected {shape:?}", section.shape);
+            return Err(Error::corrupt(&self.path, PREAMBLE_BYTES as u64, what));
+        }
+        self.lend(section)
+    }
+
+    fn lend<T: Pod>(&self, section: &Section) -> Result<Slab<T>> {
+        let memory: Memory = Arc::<Mapped>::clone(&self.memory);
+        Slab::lent(&memory, range(section))
+            .map_err(|error| Error::corrupt(&self.path, section.offset, error))
+    }
+
+    /// The numbers of a short section that says what the others are: exactly `N`, compared with their checksum.
+    ///
+    /// # Errors
+    /// As for [`Sealed::slab_as`] and [`Sealed::verify_memory`].
+    pub fn about<const N: usize>(&self, name: &str) -> Result<[u64; N]> {
+        let numbers = self.slab_as::<u64, u64>(name, &[N as u64])?;
+        self.verify_memory(name)?;
+        Ok(std::array::from_fn(|i| numbers[i]))
+    }
+
+    /// An error about the contents of a section: the bytes are those that were written, and make no sense.
+    pub fn refuse(&self, name: &str, what: impl std::fmt::Display) -> Error {
+        let found = self.header.sections.iter().find(|section| section.name == name);
+        let offset = found.map_or(PREAMBLE_BYTES as u64, |section| section.offset);
+        Error::corrupt(&self.path, offset, format!("section {name:?}: {what}"))
     }
 
     fn find<T: Value>(&self, name: &str) -> Result<&Section> {
@@ -152,17 +192,34 @@ impl Sealed {
     /// # Errors
     /// `corrupt_file` if they differ, or if there is no such section; those of the disk.
     pub fn verify_section(&self, name: &str) -> Result<()> {
+        let section = self.named(name)?;
+        if self.is_intact(section)? { Ok(()) } else { Err(self.damaged(section)) }
+    }
+
+    /// Compares one section as it lies in memory with its checksum: what is used afterwards is what was compared. For sections
+    /// that are read whole when they are opened; the others are compared in the file.
+    ///
+    /// # Errors
+    /// `corrupt_file` if they differ, or if there is no such section.
+    pub fn verify_memory(&self, name: &str) -> Result<()> {
+        let section = self.named(name)?;
+        let mut hash = format::section_hash(self.header.owner, self.header.version, section.offset);
+        hash.update(&self.memory[section.offset as usize..section.end() as usize]);
+        if hash.digest() == section.checksum { Ok(()) } else { Err(self.damaged(section)) }
+    }
+
+    fn named(&self, name: &str) -> Result<&Section> {
         let found = self.header.sections.iter().find(|section| section.name == name);
-        let Some(section) = found else {
+        found.ok_or_else(|| {
             let what = format!("no section {name:?}");
-            return Err(Error::corrupt(&self.path, PREAMBLE_BYTES as u64, what));
-        };
-        if self.is_intact(section)? {
-            return Ok(());
-        }
-        let what =
-            format!("section {name:?} of {} bytes does not match its checksum", section.n_bytes);
-        Err(Error::corrupt(&self.path, section.offset, what))
+            Error::corrupt(&self.path, PREAMBLE_BYTES as u64, what)
+        })
+    }
+
+    fn damaged(&self, section: &Section) -> Error {
+        let Section { name, n_bytes, .. } = section;
+        let what = format!("section {name:?} of {n_bytes} bytes does not match its checksum");
+        Error::corrupt(&self.path, section.offset, what)
     }
 
     /// Every section that is not what was written. Reads the whole file.
@@ -247,14 +304,28 @@ mod tests {
     }
 
     #[test]
-    fn changes_in_memory_leave_the_file_as_it_is() {
+    fn what_is_lent_outlives_the_file_and_what_is_changed_is_a_copy() {
         let (_dir, path) = sealed();
-        let mut file = Sealed::open(&FileDisk, &path, GRAPH).unwrap();
-        file.values_mut::<u32>("links").unwrap()[3] = 99;
-        assert_eq!(file.values::<u32>("links").unwrap().0[3], 99);
-        assert!(file.verify().unwrap().is_empty());
-        let again = Sealed::open(&FileDisk, &path, GRAPH).unwrap();
-        assert_eq!(again.values::<u32>("links").unwrap().0[3], 3);
+        let file = Sealed::open(&FileDisk, &path, GRAPH).unwrap();
+        let (mut links, shape) = file.slab::<u32>("links").unwrap();
+        assert_eq!((links.is_lent(), shape), (true, &[5, 3][..]));
+        let triples: Slab<[u32; 3]> = file.slab_as::<u32, _>("links", &[5, 3]).unwrap();
+        drop(file);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(links[..], (0..15).collect::<Vec<u32>>());
+        links.to_mut()[3] = 99;
+        assert_eq!((links[3], triples[1]), (99, [3, 4, 5]));
+    }
+
+    #[test]
+    fn what_is_lent_as_something_else_is_refused() {
+        let (_dir, path) = sealed();
+        let file = Sealed::open(&FileDisk, &path, GRAPH).unwrap();
+        let code = |result: Result<Slab<[u32; 4]>>| result.unwrap_err().code();
+        assert_eq!(code(file.slab_as::<u32, _>("links", &[5, 3])), "corrupt_file");
+        assert_eq!(code(file.slab_as::<u32, _>("links", &[15])), "corrupt_file");
+        assert_eq!(code(file.slab_as::<f32, _>("links", &[5, 3])), "corrupt_file");
+        assert!(file.slab::<u8>("absent").is_err() && file.verify_memory("absent").is_err());
     }
 
     #[test]
@@ -283,7 +354,9 @@ mod tests {
             let file = Sealed::open(&FileDisk, &path, GRAPH).unwrap();
             let found = file.verify().unwrap();
             assert!(found.len() == 1 && found[0].bytes.contains(&(at as u64)), "{at}: {found:?}");
-            let error = file.verify_section(&found[0].name).unwrap_err().to_string();
+            let name = &found[0].name;
+            assert_eq!(file.verify_section(name), file.verify_memory(name));
+            let error = file.verify_section(name).unwrap_err().to_string();
             assert!(error.contains("graph.sealed at byte"), "{error}");
         }
     }
