@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::backend::codes::{RabitqCodes, Survivor};
 use crate::backend::cpu::Cpu;
+use crate::backend::cpu::layout::Layout;
 use crate::backend::cpu::minhash::MinHasher;
+use crate::backend::cpu::placed::Placed;
 use crate::backend::crossover::Crossover;
 use crate::backend::resident::{Resident, ResidentCodes};
 use crate::backend::{Backend, Facts, Note, Pair, Queueing, RabitqScan, Stream, Tile, check};
@@ -131,9 +133,12 @@ impl WithFallback {
         Ok(both.cpu.get_or_init(|| placed))
     }
 
+    fn both_codes<'r>(&self, codes: &'r ResidentCodes) -> &'r BothCodes {
+        codes.device().expect("codes are used with the backend that placed them")
+    }
+
     fn codes_on_cpu<'r>(&self, codes: &'r ResidentCodes) -> Result<&'r ResidentCodes> {
-        let both: &BothCodes =
-            codes.device().expect("codes are used with the backend that placed them");
+        let both = self.both_codes(codes);
         if let Some(placed) = both.cpu.get() {
             return Ok(placed);
         }
@@ -299,6 +304,20 @@ impl Backend for WithFallback {
         let reserved = crate::backend::budget::Budget::new(n_bytes).reserve(n_bytes)?;
         let both = BothCodes { card, cpu: OnceLock::new() };
         Ok(ResidentCodes::new(codes, Box::new(both), reserved))
+    }
+
+    fn upload_placed(&self, rows: Arc<Rows>, metric: Metric, placed: Placed) -> Result<Resident> {
+        let kept = self.cpu.upload_placed(Arc::clone(&rows), metric, placed)?;
+        let resident = self.upload(rows, metric)?;
+        self.both(&resident).cpu.get_or_init(|| kept);
+        Ok(resident)
+    }
+
+    fn upload_laid_out(&self, codes: Arc<RabitqCodes>, layout: Layout) -> Result<ResidentCodes> {
+        let kept = self.cpu.upload_laid_out(Arc::clone(&codes), layout)?;
+        let resident = self.upload_codes(codes)?;
+        self.both_codes(&resident).cpu.get_or_init(|| kept);
+        Ok(resident)
     }
 
     fn distances(

@@ -22,7 +22,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::backend::codes::{RabitqCodes, RabitqQuery, Survivor};
+use crate::backend::cpu::layout::Layout;
 use crate::backend::cpu::minhash::MinHasher;
+use crate::backend::cpu::placed::Placed;
 use crate::backend::resident::{Resident, ResidentCodes};
 use crate::core::allow::Allow;
 use crate::core::metric::Metric;
@@ -161,6 +163,20 @@ pub trait Backend: Send + Sync {
 
     /// Places codes, as [`Self::upload`].
     fn upload_codes(&self, codes: Arc<RabitqCodes>) -> Result<ResidentCodes>;
+
+    /// As [`Self::upload`], for rows that were placed under this metric before, with what the processor then kept beside them:
+    /// it reads no row. A device copies the rows, which reads them all anyway, and derives its own.
+    fn upload_placed(&self, rows: Arc<Rows>, metric: Metric, placed: Placed) -> Result<Resident> {
+        placed.check(&rows, metric)?;
+        self.upload(rows, metric)
+    }
+
+    /// As [`Self::upload_codes`], with the layout in which the processor reads them: it reads no code. As above, devices do.
+    fn upload_laid_out(&self, codes: Arc<RabitqCodes>, layout: Layout) -> Result<ResidentCodes> {
+        codes.check()?;
+        layout.check(&codes)?;
+        self.upload_codes(codes)
+    }
 
     /// All distances between queries and the rows of `range`: `[n_queries, range.len()]`. For small blocks.
     fn distances(

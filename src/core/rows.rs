@@ -126,22 +126,7 @@ impl Rows {
     /// `dim_range`; `vector_dim` if the elements do not fill rows; `vector_not_finite` and `vector_int8`, which
     /// name row and position; `too_many_rows`.
     pub fn new(values: Values, dim: usize) -> Result<Self> {
-        if !(1..=DIM).contains(&dim) {
-            return Err(Error::new(
-                ErrorKind::BadInput,
-                "dim_range",
-                format!("{dim}, expected 1 to {DIM}"),
-            ));
-        }
-        if !values.len().is_multiple_of(dim) {
-            let message = format!("{} values do not fill rows of {dim}", values.len());
-            return Err(Error::new(ErrorKind::BadInput, "vector_dim", message));
-        }
-        let n_rows = values.len() / dim;
-        if n_rows > u32::MAX as usize {
-            let message = format!("{n_rows} rows, expected at most {}", u32::MAX);
-            return Err(Error::new(ErrorKind::Limit, "too_many_rows", message));
-        }
+        let n_rows = n_rows(&values, dim)?;
         let bad = match &values {
             Values::F32(values) => values.iter().position(|x| !x.is_finite()),
             Values::F16(values) => values.iter().position(|x| !x.is_finite()),
@@ -156,6 +141,17 @@ impl Rows {
             };
             return Err(Error::new(ErrorKind::BadInput, code, message));
         }
+        Ok(Self { values, n_rows, dim })
+    }
+
+    /// Rows whose elements passed [`Self::new`] before they were sealed in a file. None of them is looked at, so that a map
+    /// stays unread. That is enough: the file holds the bytes that passed, a verification finds any that flipped since, and
+    /// until then one that is not finite can only make a wrong distance, which sorts like any other.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`] about sizes.
+    pub fn trusted(values: Values, dim: usize) -> Result<Self> {
+        let n_rows = n_rows(&values, dim)?;
         Ok(Self { values, n_rows, dim })
     }
 
@@ -257,6 +253,24 @@ impl Rows {
         }
         Ok(())
     }
+}
+
+/// How many rows of `dim` elements these are.
+fn n_rows(values: &Values, dim: usize) -> Result<usize> {
+    if !(1..=DIM).contains(&dim) {
+        let message = format!("{dim}, expected 1 to {DIM}");
+        return Err(Error::new(ErrorKind::BadInput, "dim_range", message));
+    }
+    if !values.len().is_multiple_of(dim) {
+        let message = format!("{} values do not fill rows of {dim}", values.len());
+        return Err(Error::new(ErrorKind::BadInput, "vector_dim", message));
+    }
+    let n_rows = values.len() / dim;
+    if n_rows > u32::MAX as usize {
+        let message = format!("{n_rows} rows, expected at most {}", u32::MAX);
+        return Err(Error::new(ErrorKind::Limit, "too_many_rows", message));
+    }
+    Ok(n_rows)
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@ mod assign;
 mod distances;
 mod flat_scan;
 mod gather;
+pub mod layout;
 mod line;
 pub mod minhash;
 mod pairs;
 mod panels;
-mod placed;
+pub mod placed;
 pub mod rabitq_scan;
 pub mod roofline;
 mod tiles;
@@ -21,6 +22,7 @@ use rayon::ThreadPool;
 
 use crate::backend::budget::Budget;
 use crate::backend::codes::{RabitqCodes, Survivor};
+use crate::backend::cpu::layout::Layout;
 use crate::backend::cpu::line::Source;
 use crate::backend::cpu::minhash::MinHasher;
 use crate::backend::cpu::placed::{Placed, Plan};
@@ -107,8 +109,21 @@ impl Backend for Cpu {
 
     fn upload_codes(&self, codes: Arc<RabitqCodes>) -> Result<ResidentCodes> {
         codes.check()?;
-        let reserved = self.budget.reserve(rabitq_scan::n_bytes(&codes))?;
-        let layout = rabitq_scan::Layout::new(&self.pool, &codes);
+        let reserved = self.budget.reserve(layout::n_bytes(&codes))?;
+        let layout = Layout::new(&self.pool, &codes);
+        Ok(ResidentCodes::new(codes, Box::new(layout), reserved))
+    }
+
+    fn upload_placed(&self, rows: Arc<Rows>, metric: Metric, placed: Placed) -> Result<Resident> {
+        placed.check(&rows, metric)?;
+        let reserved = self.budget.reserve(rows.n_bytes() + placed.n_bytes())?;
+        Ok(Resident::new(rows, metric, Box::new(placed), reserved))
+    }
+
+    fn upload_laid_out(&self, codes: Arc<RabitqCodes>, layout: Layout) -> Result<ResidentCodes> {
+        codes.check()?;
+        layout.check(&codes)?;
+        let reserved = self.budget.reserve(layout::n_bytes(&codes))?;
         Ok(ResidentCodes::new(codes, Box::new(layout), reserved))
     }
 

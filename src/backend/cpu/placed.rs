@@ -5,12 +5,13 @@ use std::ops::RangeInclusive;
 use crate::core::metric::Metric;
 use crate::core::rows::{Dtype, Rows, Values};
 use crate::core::slab::Slab;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Norms that need no scaling: products of two inverse norms and of two elements stay far from the ends of 32-bit floats.
 const COMFORTABLE: RangeInclusive<f64> = 1.0 / (1u64 << 30) as f64..=(1u64 << 30) as f64;
 
 /// Per-row numbers of one block of rows under one metric.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Placed {
     /// For cosine `1 / |row|`, computed in 64 bits; otherwise empty.
     pub inverse: Slab<f32>,
@@ -26,6 +27,44 @@ impl Placed {
     pub fn new(rows: &Rows, metric: Metric) -> Self {
         Plan::new(rows, metric).place(rows, metric)
     }
+
+    /// Fails if these cannot be the numbers of such rows. Cost: none of them is looked at.
+    ///
+    /// # Errors
+    /// `placed_shape`.
+    pub fn check(&self, rows: &Rows, metric: Metric) -> Result<()> {
+        let (inverse, square) = needs(rows, metric);
+        let n = |is_needed: bool| if is_needed { rows.n_rows() } else { 0 };
+        let may_scale = inverse && rows.dtype() == Dtype::F32;
+        let is_scaled = |scaled: &Slab<f32>| may_scale && scaled.len() == rows.values().len();
+        let fits = self.inverse.len() == n(inverse)
+            && self.square.len() == n(square)
+            && self.scaled.as_ref().is_none_or(is_scaled);
+        if fits {
+            return Ok(());
+        }
+        let message = format!(
+            "{} inverse norms, {} squares and {} scaled elements for {} rows of {} {} under {metric}",
+            self.inverse.len(),
+            self.square.len(),
+            self.scaled.as_ref().map_or(0, |scaled| scaled.len()),
+            rows.n_rows(),
+            rows.dim(),
+            rows.dtype().name()
+        );
+        Err(Error::new(ErrorKind::BadInput, "placed_shape", message))
+    }
+
+    /// Bytes beside the rows.
+    pub fn n_bytes(&self) -> u64 {
+        let scaled = self.scaled.as_ref().map_or(0, |scaled| scaled.len());
+        4 * (self.inverse.len() + self.square.len() + scaled) as u64
+    }
+}
+
+/// Whether rows have inverse norms, and squares of norms.
+fn needs(rows: &Rows, metric: Metric) -> (bool, bool) {
+    (metric == Metric::Cosine, metric == Metric::L2 && rows.dtype().is_integer())
 }
 
 /// What is to be placed, before it is made, so that its bytes can be reserved.
@@ -38,9 +77,8 @@ pub struct Plan {
 impl Plan {
     /// What `rows` need under `metric`. Cost: one pass over the rows, if norms are needed.
     pub fn new(rows: &Rows, metric: Metric) -> Self {
-        let needs_norms =
-            metric == Metric::Cosine || metric == Metric::L2 && rows.dtype().is_integer();
-        let norms = if needs_norms { rows.norms() } else { Vec::new() };
+        let (inverse, square) = needs(rows, metric);
+        let norms = if inverse || square { rows.norms() } else { Vec::new() };
         let copy = if needs_scaling(rows, metric, &norms) { rows.n_bytes() } else { 0 };
         let n_bytes = 4 * norms.len() as u64 + copy;
         Self { norms, n_bytes }

@@ -15,15 +15,14 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use crate::backend::RabitqScan;
-use crate::backend::codes::{
-    EXTRA_PLANES, Factors, Planes, RabitqCodes, RabitqQuery, Survivor, centre, estimate,
-};
+use crate::backend::codes::{Factors, Planes, RabitqQuery, Survivor, centre, estimate};
+use crate::backend::cpu::layout::{FineFactors, Layout};
 use crate::backend::resident::ResidentCodes;
 use crate::core::allow::Allow;
 use crate::core::neighbors::{Neighbor, TopK};
 use crate::distance::Level;
 use crate::distance::simd::popcount::{
-    BLOCK, BlockFactors, Blocks, Line, Lookup, Table, block_sums, minima, near, nibble_dot, tables,
+    BLOCK, Blocks, Line, Lookup, Table, block_sums, minima, near, nibble_dot, tables,
 };
 
 /// Rows passed over by all queries of a batch before the next: 128 KiB of codes of 384 elements.
@@ -34,93 +33,6 @@ const WARM_BLOCKS: usize = 32;
 
 /// Queries that share the look-up of a block.
 const GROUP: usize = 4;
-
-/// Codes as the loops read them.
-pub(super) struct Layout {
-    n_words: usize,
-    /// `[n_blocks, 8 · n_words, BLOCK]`: byte `b` of the sign planes of all rows of a block, then byte `b + 1`.
-    signs: Vec<u8>,
-    blocks: Vec<BlockFactors>,
-    /// `[n_rows, 32 · n_words]`: in every 32 bytes, elements 0 to 31 below, 32 to 63 above.
-    nibbles: Vec<u8>,
-    fine: Vec<FineFactors>,
-}
-
-#[derive(Clone, Copy)]
-struct FineFactors {
-    factors: Factors,
-    ones: u32,
-}
-
-impl Layout {
-    /// Codes laid out anew. Cost: one pass.
-    pub(super) fn new(pool: &ThreadPool, codes: &RabitqCodes) -> Self {
-        let (n_rows, n_words) = (codes.n_rows, codes.n_words);
-        let n_blocks = n_rows.div_ceil(BLOCK);
-        let none = [0.0; BLOCK];
-        let empty = BlockFactors { add: none, rescale: none, err: none, ones: none };
-        let mut layout = Self {
-            n_words,
-            signs: vec![0; n_blocks * n_words * 8 * BLOCK],
-            blocks: vec![empty; n_blocks],
-            nibbles: vec![0; n_rows * n_words * 32],
-            fine: vec![FineFactors { factors: Factors::default(), ones: 0 }; n_rows],
-        };
-        pool.install(|| {
-            let signs = layout.signs.par_chunks_exact_mut(n_words * 8 * BLOCK);
-            signs.zip(&mut layout.blocks).enumerate().for_each(|(block, (signs, factors))| {
-                let rows = block * BLOCK..n_rows.min((block + 1) * BLOCK);
-                fill_block(codes, rows, signs, factors);
-            });
-            let nibbles = layout.nibbles.par_chunks_exact_mut(n_words * 32);
-            nibbles.zip(&mut layout.fine).enumerate().for_each(|(row, (nibbles, fine))| {
-                *fine =
-                    FineFactors { factors: codes.fine[row], ones: fill_row(codes, row, nibbles) };
-            });
-        });
-        layout
-    }
-
-    fn block(&self, block: usize) -> &[u8] {
-        let stride = self.n_words * 8 * BLOCK;
-        &self.signs[block * stride..(block + 1) * stride]
-    }
-}
-
-fn fill_block(codes: &RabitqCodes, rows: Range<usize>, signs: &mut [u8], out: &mut BlockFactors) {
-    let n = codes.n_words;
-    for (i, row) in rows.enumerate() {
-        let words = &codes.signs[row * n..(row + 1) * n];
-        let bytes = words.iter().flat_map(|word| word.to_le_bytes());
-        bytes.enumerate().for_each(|(b, byte)| signs[b * BLOCK + i] = byte);
-        let Factors { add, rescale, err } = codes.coarse[row];
-        (out.add[i], out.rescale[i], out.err[i]) = (add, rescale, err);
-        out.ones[i] = words.iter().map(|word| word.count_ones()).sum::<u32>() as f32;
-    }
-}
-
-/// Writes the four-bit codes of a row; returns their sum.
-fn fill_row(codes: &RabitqCodes, row: usize, out: &mut [u8]) -> u32 {
-    let n = codes.n_words;
-    let extra = &codes.extra[row * n * EXTRA_PLANES..(row + 1) * n * EXTRA_PLANES];
-    let mut ones = 0;
-    for (word, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let planes =
-            [extra[word], extra[n + word], extra[2 * n + word], codes.signs[row * n + word]];
-        let code = |i: usize| (0..4).map(|bit| (planes[bit] >> i & 1) << bit).sum::<u64>() as u8;
-        out.iter_mut().enumerate().for_each(|(i, byte)| *byte = code(i) | code(32 + i) << 4);
-        ones += (0..4).map(|bit| planes[bit].count_ones() << bit).sum::<u32>();
-    }
-    ones
-}
-
-/// Bytes of codes and their layout.
-pub(super) fn n_bytes(codes: &RabitqCodes) -> u64 {
-    let n_blocks = codes.n_rows.div_ceil(BLOCK);
-    let block = codes.n_words * 8 * BLOCK + size_of::<BlockFactors>();
-    let row = codes.n_words * 32 + size_of::<FineFactors>();
-    (n_blocks * block + codes.n_rows * row) as u64 + codes.n_bytes()
-}
 
 /// A query as the loops read it.
 struct Prepared<'a> {

@@ -201,7 +201,8 @@ fn part_sums_plain<const Q: usize>(part: &[u8], queries: [&[Table]; Q]) -> [[u16
 }
 
 /// What turns the sums of a block into bounds: `[BLOCK]` of each, see `backend/codes.rs`.
-#[derive(Clone, Debug)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct BlockFactors {
     /// Added.
     pub add: [f32; BLOCK],

@@ -1,7 +1,9 @@
 //! Distances of raw rows: the plain way to walk, and the verdict on what codes propose.
 
-use std::ops::RangeInclusive;
+use std::ops::Deref;
+use std::sync::Arc;
 
+use crate::backend::cpu::placed::Placed;
 use crate::core::metric::Metric;
 use crate::core::rows::{Dtype, Rows, Values};
 use crate::distance::Level;
@@ -11,19 +13,32 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::graph::distances::Distances;
 use crate::quant::rabitq::dot;
 
-/// Norms whose products and reciprocals stay far from the ends of 32-bit floats.
-const COMFORTABLE: RangeInclusive<f64> = 1.0 / (1u64 << 30) as f64..=(1u64 << 30) as f64;
-
 /// Rows of any type under any metric; slot `i` is row `i`.
 #[derive(Debug)]
 pub struct RawRows<'a> {
-    rows: &'a Rows,
+    rows: Held<'a>,
     metric: Metric,
     kernels: &'static Kernels,
-    /// For cosine: rows scaled to norm 1 if some norm is not comfortable; otherwise empty.
-    unit: Vec<f32>,
-    /// For cosine of rows as they are: `1 / |row|`; otherwise empty.
-    inverse: Vec<f32>,
+    /// For cosine: inverse norms, and a copy of the rows if some norm is not comfortable.
+    placed: Placed,
+}
+
+#[derive(Debug)]
+enum Held<'a> {
+    Borrowed(&'a Rows),
+    Shared(Arc<Rows>),
+}
+
+impl Deref for Held<'_> {
+    type Target = Rows;
+
+    #[inline]
+    fn deref(&self) -> &Rows {
+        match self {
+            Self::Borrowed(rows) => rows,
+            Self::Shared(rows) => rows,
+        }
+    }
 }
 
 /// A query of [`RawRows`].
@@ -46,21 +61,22 @@ impl<'a> RawRows<'a> {
     /// Those of [`Rows::check`].
     pub fn new(rows: &'a Rows, metric: Metric) -> Result<Self> {
         rows.check(metric)?;
-        let (mut unit, mut inverse) = (Vec::new(), Vec::new());
-        if metric == Metric::Cosine {
-            let norms = rows.norms();
-            if let Values::F32(values) = rows.values()
-                && norms.iter().any(|norm| !COMFORTABLE.contains(norm))
-            {
-                unit.reserve_exact(values.len());
-                for (row, norm) in values.chunks_exact(rows.dim()).zip(&norms) {
-                    unit.extend(row.iter().map(|&x| (f64::from(x) / norm) as f32));
-                }
-            } else {
-                inverse = norms.iter().map(|norm| (1.0 / norm) as f32).collect();
-            }
-        }
-        Ok(Self { rows, metric, kernels: Kernels::at(Level::best()), unit, inverse })
+        let placed = match metric {
+            Metric::Cosine => Placed::new(rows, metric),
+            _ => Placed::default(),
+        };
+        let kernels = Kernels::at(Level::best());
+        Ok(Self { rows: Held::Borrowed(rows), metric, kernels, placed })
+    }
+
+    /// Rows that are shared, with what was kept beside them: none is looked at.
+    ///
+    /// # Errors
+    /// Those of [`Placed::check`].
+    pub fn placed(rows: Arc<Rows>, metric: Metric, placed: Placed) -> Result<RawRows<'static>> {
+        placed.check(&rows, metric)?;
+        let kernels = Kernels::at(Level::best());
+        Ok(RawRows { rows: Held::Shared(rows), metric, kernels, placed })
     }
 
     /// Row `i` of `queries` as a query.
@@ -102,7 +118,7 @@ impl<'a> RawRows<'a> {
     fn sums(&self, sum: Sum, query: &RawQuery, starts: &[usize], out: &mut [f32]) {
         match (&query.wide, self.rows.values()) {
             (Wide::Floats(query), Values::F32(values)) => {
-                let values: &[f32] = if self.unit.is_empty() { values } else { &self.unit };
+                let values: &[f32] = self.placed.scaled.as_ref().unwrap_or(values);
                 self.kernels.rows_f32(sum, query, values, starts, out);
             }
             (Wide::Floats(query), Values::F16(values)) => {
@@ -165,7 +181,7 @@ impl Distances for RawRows<'_> {
     }
 
     fn query_of(&self, slot: u32) -> RawQuery {
-        self.prepared(self.rows, slot as usize)
+        self.prepared(&self.rows, slot as usize)
     }
 
     fn measure(&self, query: &RawQuery, slots: &[u32], out: &mut [f32]) {
@@ -180,9 +196,9 @@ impl Distances for RawRows<'_> {
             }
             Metric::Cosine => {
                 self.sums(Sum::Dot, query, &starts, out);
+                let inverse: &[f32] = &self.placed.inverse;
                 for (x, &slot) in out.iter_mut().zip(slots) {
-                    let inverse = self.inverse.get(slot as usize).copied().unwrap_or(1.0);
-                    *x = 1.0 - *x * (query.inverse * inverse);
+                    *x = 1.0 - *x * (query.inverse * inverse[slot as usize]);
                 }
             }
         }
@@ -192,8 +208,9 @@ impl Distances for RawRows<'_> {
     fn prefetch(&self, slot: u32) {
         let (start, dim) = (slot as usize * self.rows.dim(), self.rows.dim());
         match self.rows.values() {
-            Values::F32(_) if !self.unit.is_empty() => prefetch(&self.unit, start, dim),
-            Values::F32(values) => prefetch(values, start, dim),
+            Values::F32(values) => {
+                prefetch(self.placed.scaled.as_ref().unwrap_or(values), start, dim);
+            }
             Values::F16(values) => prefetch(values, start, dim),
             Values::U8(values) => prefetch(values, start, dim),
             Values::I8(values) => prefetch(values, start, dim),
