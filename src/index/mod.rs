@@ -5,4 +5,5 @@
 //! pass: few do).
 
 pub mod graph;
+pub mod sealed;
 pub mod tree;

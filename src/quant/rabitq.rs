@@ -120,6 +120,19 @@ impl Rabitq {
         &self.rotation
     }
 
+    /// What the codes estimate.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// Centroid of a list, not rotated: `[dim]`.
+    ///
+    /// # Panics
+    /// If there is no such list.
+    pub fn centroid(&self, list: usize) -> &[f32] {
+        &self.centroids[list].raw
+    }
+
     /// Centroids.
     pub fn n_lists(&self) -> usize {
         self.centroids.len()

@@ -24,6 +24,7 @@ const LANES: usize = 8;
 pub struct Rotation {
     dim: usize,
     padded: usize,
+    seed: u64,
     /// `[ROUNDS, padded]`: the sign bit where an element is negated.
     flips: Vec<u32>,
 }
@@ -40,7 +41,12 @@ impl Rotation {
             let bits = stream(seed, (i / WORD) as u64);
             ((bits >> (i % WORD)) as u32 & 1) << 31
         };
-        Self { dim, padded, flips: (0..ROUNDS * padded).map(flip).collect() }
+        Self { dim, padded, seed, flips: (0..ROUNDS * padded).map(flip).collect() }
+    }
+
+    /// What it was drawn from: the same dimension and seed give the same rotation.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Elements that go in.

@@ -22,9 +22,10 @@ use crate::core::limits::K;
 use crate::core::metric::Metric;
 use crate::core::neighbors::{Neighbor, TopK};
 use crate::core::rows::{Rows, Values};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::quant::int8::{self, Int8Codes, Rounding};
 use crate::quant::rabitq::Rabitq;
+use crate::quant::rotation::WORD;
 
 /// Deviations between estimates and bounds.
 pub const E0: f32 = 3.5;
@@ -50,10 +51,14 @@ pub struct ExactIndex {
     e0: f32,
 }
 
-struct Bytes {
-    rows: Resident,
-    scale: Option<f32>,
-    worst: Rounding,
+/// Rows as bytes, for the matrix units of a card.
+pub struct Bytes {
+    /// Rows of bytes.
+    pub rows: Resident,
+    /// The scale that all rows share; `None` where each has its own.
+    pub scale: Option<f32>,
+    /// The worst rounding of any row.
+    pub worst: Rounding,
 }
 
 /// How many rows were looked at, over all queries of a batch.
@@ -106,6 +111,34 @@ impl ExactIndex {
         Ok(Self { rows, codes, rabitq, bytes, e0: E0 })
     }
 
+    /// An index of parts that were made together, as [`Self::build`] does, and kept.
+    ///
+    /// # Errors
+    /// `codes_shape` if rows, codes and bytes are not of the same number of rows, dimension and metric.
+    pub fn from_parts(
+        rows: Resident,
+        codes: ResidentCodes,
+        rabitq: Rabitq,
+        bytes: Option<Bytes>,
+    ) -> Result<Self> {
+        let about = |rows: &Resident| (rows.metric(), rows.host().n_rows(), rows.host().dim());
+        let of_codes = (codes.host().metric, codes.host().n_rows, rabitq.rotation().dim());
+        let n_words = rabitq.rotation().padded() / WORD;
+        let fits = of_codes == about(&rows)
+            && rabitq.metric() == rows.metric()
+            && (codes.host().n_words, rabitq.n_lists()) == (n_words, 1)
+            && bytes.as_ref().is_none_or(|bytes| about(&bytes.rows) == about(&rows));
+        if fits {
+            return Ok(Self { rows, codes, rabitq, bytes, e0: E0 });
+        }
+        let message = format!(
+            "codes (metric, rows, dim) {of_codes:?}, bytes {:?}, rows {:?}",
+            bytes.as_ref().map(|bytes| about(&bytes.rows)),
+            about(&rows)
+        );
+        Err(Error::new(ErrorKind::BadInput, "codes_shape", message))
+    }
+
     /// The same with bounds of another width, for measuring.
     pub fn with_e0(mut self, e0: f32) -> Self {
         self.e0 = e0;
@@ -120,6 +153,16 @@ impl ExactIndex {
     /// The codes.
     pub fn codes(&self) -> &ResidentCodes {
         &self.codes
+    }
+
+    /// What made the codes.
+    pub fn rabitq(&self) -> &Rabitq {
+        &self.rabitq
+    }
+
+    /// The rows as bytes, if they were kept.
+    pub fn bytes(&self) -> Option<&Bytes> {
+        self.bytes.as_ref()
     }
 
     /// The `k` nearest allowed rows of every query, by the way that is faster on this kind of backend: bytes on a card

@@ -20,6 +20,8 @@ use crate::index::graph::raw::{check_query, to_norm_1, widen};
 use crate::quant::rabitq::{dot, unit_row};
 use crate::quant::rotation::Rotation;
 
+mod sealed;
+
 /// Records begin at multiples of it.
 const ALIGN: usize = 16;
 
@@ -81,11 +83,9 @@ impl Codes {
         }
         let mean = |sum: &f64| (sum / sample.n_rows() as f64) as f32;
         let centroid: Vec<f32> = sums.iter().map(mean).collect();
-        let rotation = Rotation::new(sample.dim(), seed);
-        let rotated = rotate(&rotation, &centroid);
-        let stride = (bits.code_bytes(rotation.padded()) + FACTOR_BYTES).next_multiple_of(ALIGN);
-        let encoder = Encoder { metric, bits, rotation, centroid, rotated };
-        Ok(Self { encoder, level: Level::best(), stride, n_slots: 0, lines: Slab::default() })
+        let encoder = Encoder::new(metric, bits, centroid, seed);
+        let (level, stride) = (Level::best(), encoder.stride());
+        Ok(Self { encoder, level, stride, n_slots: 0, lines: Slab::default() })
     }
 
     /// Codes of all rows, slot `i` of row `i`, of residuals from their mean.
@@ -166,6 +166,17 @@ impl Codes {
 }
 
 impl Encoder {
+    fn new(metric: Metric, bits: Bits, centroid: Vec<f32>, seed: u64) -> Self {
+        let rotation = Rotation::new(centroid.len(), seed);
+        let rotated = rotate(&rotation, &centroid);
+        Self { metric, bits, rotation, centroid, rotated }
+    }
+
+    /// Bytes of a record.
+    fn stride(&self) -> usize {
+        (self.bits.code_bytes(self.rotation.padded()) + FACTOR_BYTES).next_multiple_of(ALIGN)
+    }
+
     fn check_dim(&self, rows: &Rows) -> Result<()> {
         if rows.dim() != self.centroid.len() {
             let message = format!("{} values, expected {}", rows.dim(), self.centroid.len());

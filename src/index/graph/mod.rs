@@ -19,6 +19,7 @@ mod pool;
 pub mod raw;
 mod remove;
 mod repair;
+mod sealed;
 mod search;
 mod select;
 #[cfg(test)]

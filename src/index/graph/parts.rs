@@ -38,6 +38,11 @@ impl Graph {
     /// # Errors
     /// `graph_parts`, with what is wrong and where, if no graph has such parts; those of [`BuildParams::check`].
     pub fn from_parts(parts: Parts) -> Result<Self> {
+        Self::with_stale(parts, None)
+    }
+
+    /// The same. `stale` are the slots without a row to which links lead, if they are known.
+    pub(super) fn with_stale(parts: Parts, stale: Option<Vec<u64>>) -> Result<Self> {
         parts.params.check()?;
         let (m, width) = (parts.params.m, 2 * parts.params.m);
         let n_slots = parts.links.len() / width;
@@ -56,7 +61,7 @@ impl Graph {
             links: parts.links,
             upper: Vec::new(),
             dead: parts.live.iter().map(|word| !word).collect(),
-            stale: vec![0; n_words],
+            stale: stale.unwrap_or_default(),
             version: next_version(),
             n_live: parts.live.iter().map(|word| word.count_ones() as usize).sum(),
             entry: parts.entry,
@@ -64,17 +69,19 @@ impl Graph {
         if let Some(slot) = (n_slots..64 * n_words).find(|&slot| !graph.is_dead(slot as u32)) {
             return Err(damaged(format!("slot {slot} of {n_slots} has a row")));
         }
-        for slot in 0..n_slots as u32 {
-            graph.check_links("slot", slot, graph.places(slot))?;
-            if graph.is_dead(slot) && !graph.links(slot).is_empty() {
+        for (slot, places) in (0..).zip(graph.links.chunks_exact(width)) {
+            if !is_sound(slot, places, n_slots) {
+                graph.check_links("slot", slot, places)?;
+            }
+            if places[0] != NONE && graph.is_dead(slot) {
                 return Err(damaged(format!("slot {slot} has links and no row")));
             }
         }
-        for i in 0..graph.links.len() {
-            let to = graph.links[i];
-            if to != NONE && graph.is_dead(to) {
-                graph.stale[to as usize / 64] |= 1 << (to % 64);
-            }
+        if graph.stale.is_empty() {
+            graph.stale = graph.linked_dead();
+        }
+        if graph.stale.len() != n_words {
+            return Err(damaged(format!("{} words of marks of links", graph.stale.len())));
         }
         for (level, (slots, links)) in parts.upper.into_iter().enumerate() {
             let layer = graph.layer(level + 1, slots, links, m)?;
@@ -86,6 +93,17 @@ impl Graph {
             (Some(entry), Some(last)) => last.places.contains_key(&entry),
         };
         if is_entry { Ok(graph) } else { Err(damaged(format!("entry point {:?}", graph.entry))) }
+    }
+
+    /// The slots without a row to which links lead, one bit each.
+    fn linked_dead(&self) -> Vec<u64> {
+        let mut linked = vec![0; self.dead.len()];
+        if self.n_live < self.n_slots() {
+            for &to in self.links.iter().filter(|&&to| to != NONE && self.is_dead(to)) {
+                linked[to as usize / 64] |= 1 << (to % 64);
+            }
+        }
+        linked
     }
 
     /// A level above those that are there.
@@ -128,6 +146,17 @@ impl Graph {
     }
 }
 
-fn damaged(message: String) -> Error {
+/// Whether all links are to other slots below `n_slots`, and unused places come last. Every place is looked at, so that many
+/// are at once.
+fn is_sound(slot: u32, places: &[u32], n_slots: usize) -> bool {
+    // The mark of an unused place wraps to 0.
+    let most = places.iter().fold(0, |most, place| place.wrapping_add(1).max(most));
+    let is_own = places.iter().fold(false, |found, &place| found | (place == slot));
+    let behind = places.iter().zip(&places[1..]);
+    let is_gap = behind.fold(false, |found, (&a, &b)| found | ((a == NONE) & (b != NONE)));
+    most as usize <= n_slots && !is_own && !is_gap
+}
+
+pub(super) fn damaged(message: String) -> Error {
     Error::new(ErrorKind::Corrupt, "graph_parts", message)
 }

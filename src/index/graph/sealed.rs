@@ -1,0 +1,102 @@
+//! A graph in a sealed file, and back: links of the base layer stay in the file.
+//!
+//! | section | elements | holds |
+//! |---|---|---|
+//! | `graph.about` | u64 `[4]` | `m`, `ef_construction`, seed, entry point (2⁶⁴ - 1 for none) |
+//! | `graph.links` | u32 `[n_slots, 2 m]` | links of the base layer |
+//! | `graph.live` | u64 `[n_slots / 64]`, rounded up | a bit for every slot with a row |
+//! | `graph.stale` | u64, as many | a bit for every slot without one to which links may lead |
+//! | `graph.levels` | u32 `[n_levels]` | slots of each level above the base layer |
+//! | `graph.upper_slots` | u32 `[sum of the levels]` | these slots, level after level |
+//! | `graph.upper_links` | u32 `[sum of the levels, m]` | their links |
+
+use crate::core::slab::Slab;
+use crate::error::Result;
+use crate::index::graph::{BuildParams, Graph, Parts};
+use crate::store::sealed::{Sealed, SealedWriter};
+
+/// Says that no slot has a row.
+const NO_ENTRY: u64 = u64::MAX;
+
+impl Graph {
+    /// Sections that [`Self::seal`] writes.
+    pub const N_SECTIONS: usize = 7;
+
+    /// Writes the graph.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn seal(&self, writer: &mut SealedWriter<'_>) -> Result<()> {
+        let BuildParams { m, ef_construction, seed } = self.params;
+        let entry = self.entry.map_or(NO_ENTRY, u64::from);
+        writer.section::<u64>("graph.about", &[4])?;
+        writer.append(&[m as u64, ef_construction as u64, seed, entry])?;
+        writer.section::<u32>("graph.links", &[self.n_slots() as u64, self.width() as u64])?;
+        writer.append(&self.links)?;
+        let n_words = self.dead.len() as u64;
+        writer.section::<u64>("graph.live", &[n_words])?;
+        writer.append(&self.dead.iter().map(|word| !word).collect::<Vec<u64>>())?;
+        writer.section::<u64>("graph.stale", &[n_words])?;
+        writer.append(&self.stale)?;
+        let sizes: Vec<u32> = self.upper.iter().map(|layer| layer.slots.len() as u32).collect();
+        let n_upper = sizes.iter().map(|&n| u64::from(n)).sum();
+        writer.section::<u32>("graph.levels", &[sizes.len() as u64])?;
+        writer.append(&sizes)?;
+        writer.section::<u32>("graph.upper_slots", &[n_upper])?;
+        self.upper.iter().try_for_each(|layer| writer.append(&layer.slots))?;
+        writer.section::<u32>("graph.upper_links", &[n_upper, m as u64])?;
+        self.upper.iter().try_for_each(|layer| writer.append(&layer.links))
+    }
+
+    /// The graph of a file. All of it is compared with its checksums and checked, since a wrong link leads nowhere; the links of
+    /// the base layer are then walked where they lie. Cost: two passes over all links.
+    ///
+    /// # Errors
+    /// `corrupt_file`; those of [`Graph::from_parts`].
+    pub fn open(sealed: &Sealed) -> Result<Self> {
+        let [m, ef_construction, seed, entry] = sealed.about("graph.about")?;
+        let params = BuildParams { m: m as usize, ef_construction: ef_construction as usize, seed };
+        params.check().map_err(|error| sealed.refuse("graph.about", error))?;
+        let (links, shape) = verified::<u32>(sealed, "graph.links")?;
+        if shape.len() != 2 || shape[1] != 2 * m {
+            return Err(sealed.refuse("graph.links", format!("shape {shape:?} with m {m}")));
+        }
+        let entry = match entry {
+            NO_ENTRY => None,
+            slot => Some(u32::try_from(slot).map_err(|error| sealed.refuse("graph.about", error))?),
+        };
+        let upper = upper(sealed, params.m)?;
+        let live = verified(sealed, "graph.live")?.0.into_vec();
+        let stale = verified(sealed, "graph.stale")?.0.into_vec();
+        Self::with_stale(Parts { params, links, live, entry, upper }, Some(stale))
+    }
+}
+
+/// Slots and links of the levels above the base layer.
+fn upper(sealed: &Sealed, m: usize) -> Result<Vec<(Vec<u32>, Vec<u32>)>> {
+    let (sizes, slots, links) = (
+        verified::<u32>(sealed, "graph.levels")?.0,
+        verified::<u32>(sealed, "graph.upper_slots")?.0,
+        verified::<u32>(sealed, "graph.upper_links")?.0,
+    );
+    let n_upper: usize = sizes.iter().map(|&n| n as usize).sum();
+    if (slots.len(), links.len()) != (n_upper, n_upper * m) {
+        let what = format!("{n_upper} slots, found {} with {} links", slots.len(), links.len());
+        return Err(sealed.refuse("graph.levels", what));
+    }
+    let mut start = 0;
+    let level = |&n: &u32| {
+        let from = start..start + n as usize;
+        start = from.end;
+        (slots[from.clone()].to_vec(), links[from.start * m..from.end * m].to_vec())
+    };
+    Ok(sizes.iter().map(level).collect())
+}
+
+fn verified<'s, T: crate::store::sealed::Value>(
+    sealed: &'s Sealed,
+    name: &str,
+) -> Result<(Slab<T>, &'s [u64])> {
+    sealed.verify_memory(name)?;
+    sealed.slab(name)
+}
