@@ -146,15 +146,16 @@ impl Graph {
     }
 }
 
-/// Whether all links are to other slots below `n_slots`, and unused places come last. Every place is looked at, so that many
-/// are at once.
+/// Whether all links are to other slots below `n_slots`, and unused places come last. No place ends the look at the others,
+/// so that many are looked at at once.
 fn is_sound(slot: u32, places: &[u32], n_slots: usize) -> bool {
+    let n_slots = n_slots as u32;
     // The mark of an unused place wraps to 0.
-    let most = places.iter().fold(0, |most, place| place.wrapping_add(1).max(most));
-    let is_own = places.iter().fold(false, |found, &place| found | (place == slot));
-    let behind = places.iter().zip(&places[1..]);
-    let is_gap = behind.fold(false, |found, (&a, &b)| found | ((a == NONE) & (b != NONE)));
-    most as usize <= n_slots && !is_own && !is_gap
+    let is_wrong = |to: u32| u32::from(to.wrapping_add(1) > n_slots) | u32::from(to == slot);
+    let wrong = places.iter().fold(0, |found, &to| found | is_wrong(to));
+    let n_unused: u32 = places.iter().map(|&to| u32::from(to == NONE)).sum();
+    let last = &places[places.len() - n_unused as usize..];
+    wrong == 0 && last.iter().all(|&to| to == NONE)
 }
 
 pub(super) fn damaged(message: String) -> Error {
