@@ -51,8 +51,8 @@ pub const MODEL_BYTES: u64 = 4 << 30;
 /// Largest other file of such a model: a vocabulary of 250,000 tokens as JSON takes 17 MB.
 pub const MODEL_TEXT_BYTES: u64 = 64 << 20;
 
-/// Sections of a sealed file: its header of 8 KiB is read at once.
-pub const SECTIONS: usize = 64;
+/// Sections of a sealed file: one for each of [`INDEXED_FIELDS`] and some more; its header of 40 KiB is read at once.
+pub const SECTIONS: usize = INDEXED_FIELDS + 64;
 
 /// Bytes of a payload: one is read and written whole.
 pub const PAYLOAD_BYTES: usize = 1 << 20;

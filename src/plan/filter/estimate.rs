@@ -2,9 +2,11 @@
 
 use std::cmp::Ordering;
 
+use crate::error::Result;
 use crate::plan::filter::field::expect;
 use crate::plan::filter::{Condition, Filter, Test};
 use crate::store::columns::Columns;
+use crate::store::columns::path::Path;
 
 /// Upper bounds, known before the filter is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,35 +34,41 @@ impl Estimate {
 }
 
 /// What evaluating the filter over `n_points` points would cost.
-pub fn estimate(filter: &Filter, columns: &Columns, n_points: u64) -> Estimate {
+///
+/// # Errors
+/// Those of [`Columns::field`].
+pub fn estimate(filter: &Filter, columns: &Columns, n_points: u64) -> Result<Estimate> {
     let mut total = Estimate { at_most: n_points, rows_touched: 0, payloads_read: 0 };
     let one = |condition: &Condition| estimate_condition(condition, columns, n_points);
-    let mut musts: Vec<Estimate> = filter.must.iter().map(one).collect();
+    let mut musts = filter.must.iter().map(one).collect::<Result<Vec<Estimate>>>()?;
     musts.sort_by(Estimate::order);
     for must in musts {
         total.and(must.within(total.at_most));
     }
     let sum = |conditions: &[Condition]| {
-        conditions.iter().map(one).fold(
+        conditions.iter().map(one).try_fold(
             Estimate { at_most: 0, rows_touched: 0, payloads_read: 0 },
-            |sum, one| Estimate {
-                at_most: sum.at_most.saturating_add(one.at_most),
-                rows_touched: sum.rows_touched.saturating_add(one.rows_touched),
-                payloads_read: sum.payloads_read.saturating_add(one.payloads_read),
+            |sum, one| {
+                let one = one?;
+                Ok(Estimate {
+                    at_most: sum.at_most.saturating_add(one.at_most),
+                    rows_touched: sum.rows_touched.saturating_add(one.rows_touched),
+                    payloads_read: sum.payloads_read.saturating_add(one.payloads_read),
+                })
             },
         )
     };
     if !filter.must_not.is_empty() {
-        total.and(Estimate { at_most: n_points, ..sum(&filter.must_not) });
+        total.and(Estimate { at_most: n_points, ..sum(&filter.must_not)? });
     }
     if !filter.should.is_empty() {
-        total.and(sum(&filter.should));
+        total.and(sum(&filter.should)?);
     }
     if let Some((least, conditions)) = &filter.min_should {
-        let all = sum(conditions);
+        let all = sum(conditions)?;
         total.and(Estimate { at_most: all.at_most / (*least).max(1), ..all });
     }
-    total.within(total.at_most)
+    Ok(total.within(total.at_most))
 }
 
 impl Estimate {
@@ -75,11 +83,11 @@ pub(super) fn estimate_condition(
     condition: &Condition,
     columns: &Columns,
     n_within: u64,
-) -> Estimate {
+) -> Result<Estimate> {
     let unknown = Estimate { at_most: n_within, rows_touched: 0, payloads_read: n_within };
-    match condition {
+    Ok(match condition {
         Condition::Field(path, test) => {
-            columns.field(path).map_or(unknown, |field| expect(field, test, n_within))
+            columns.field(path)?.map_or(unknown, |field| expect(field, test, n_within))
         }
         Condition::HasId(ids) => {
             let n = ids.len() as u64;
@@ -88,30 +96,28 @@ pub(super) fn estimate_condition(
         Condition::HasVector(_) => {
             Estimate { at_most: n_within, rows_touched: n_within, payloads_read: 0 }
         }
-        Condition::Filter(filter) => estimate(filter, columns, n_within),
+        Condition::Filter(filter) => estimate(filter, columns, n_within)?,
         Condition::Nested(path, filter) => {
-            let indexed = filter.must.iter().filter_map(|condition| {
-                let (sub, test @ Test::Any(_)) = as_field(condition)? else { return None };
-                Some(expect(columns.field(&path.each(sub))?, test, n_within))
-            });
             let mut total = Estimate { at_most: n_within, rows_touched: 0, payloads_read: 0 };
-            let (n_indexed, n_read) = indexed.fold((0, 0), |(n, n_read), one| {
+            let (mut n_indexed, mut n_read) = (0, 0);
+            for (sub, test) in filter.must.iter().filter_map(as_property) {
+                let Some(field) = columns.field(&path.each(sub))? else { continue };
+                let one = expect(field, test, n_within);
                 total.and(one);
-                (n + 1, n_read + one.payloads_read)
-            });
+                n_indexed += 1;
+                n_read += one.payloads_read;
+            }
             let is_exact = n_indexed == 1 && n_read == 0 && is_one_property(filter);
             let payloads_read = if is_exact { 0 } else { total.at_most };
             Estimate { payloads_read, ..total }
         }
-    }
+    })
 }
 
-/// The path and the test of a condition on a field.
-pub(super) fn as_field(
-    condition: &Condition,
-) -> Option<(&crate::store::columns::path::Path, &Test)> {
+/// The path and the test of a condition on a field that asks for a property.
+pub(super) fn as_property(condition: &Condition) -> Option<(&Path, &Test)> {
     match condition {
-        Condition::Field(path, test) => Some((path, test)),
+        Condition::Field(path, test @ Test::Any(_)) => Some((path, test)),
         _ => None,
     }
 }

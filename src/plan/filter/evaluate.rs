@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::core::ids::PointId;
 use crate::error::Result;
-use crate::plan::filter::estimate::{as_field, estimate_condition, is_one_property};
+use crate::plan::filter::estimate::{as_property, estimate_condition, is_one_property};
 use crate::plan::filter::field::{Known, ask};
 use crate::plan::filter::plain::{self, Point};
 use crate::plan::filter::{Condition, Filter, Test};
@@ -48,10 +48,10 @@ pub struct Passing {
 /// The points that pass the filter.
 ///
 /// # Errors
-/// Those of [`Points::read`].
+/// Those of [`Points::read`] and of [`Columns::field`].
 pub fn evaluate(filter: &Filter, columns: &Columns, points: &dyn Points) -> Result<Passing> {
     let mut evaluation = Evaluation { columns, points, rows: 0, read_for: BTreeSet::new() };
-    let Known { sure, unsure } = evaluation.filter(filter, points.live());
+    let Known { sure, unsure } = evaluation.filter(filter, points.live())?;
     let mut passing = Passing {
         slots: sure,
         rows_touched: evaluation.rows,
@@ -100,67 +100,69 @@ struct Evaluation<'a> {
 
 impl Evaluation<'_> {
     /// What is known of the slots of `within`, without payloads.
-    fn filter(&mut self, filter: &Filter, within: &RoaringBitmap) -> Known {
+    fn filter(&mut self, filter: &Filter, within: &RoaringBitmap) -> Result<Known> {
         let mut left = Left { sure: Cow::Borrowed(within), unsure: RoaringBitmap::new() };
-        let mut musts: Vec<_> = filter
-            .must
-            .iter()
-            .map(|must| (estimate_condition(must, self.columns, within.len()), must))
-            .collect();
+        let estimated = |must| Ok((estimate_condition(must, self.columns, within.len())?, must));
+        let mut musts = filter.must.iter().map(estimated).collect::<Result<Vec<_>>>()?;
         musts.sort_by(|(a, _), (b, _)| a.order(b));
         for (_, must) in musts {
             let possible = left.possible();
             if possible.is_empty() {
-                return Known::default();
+                return Ok(Known::default());
             }
-            let known = self.condition(must, &possible);
+            let known = self.condition(must, &possible)?;
             left = left.and(known);
         }
         for must_not in &filter.must_not {
-            let known = self.condition(must_not, &left.possible());
+            let known = self.condition(must_not, &left.possible())?;
             left = left.and_not(known);
         }
         if !filter.should.is_empty() {
-            let known = self.at_least(1, &filter.should, &left.possible());
+            let known = self.at_least(1, &filter.should, &left.possible())?;
             left = left.and(known);
         }
         if let Some((least, conditions)) = &filter.min_should {
-            let known = self.at_least(*least, conditions, &left.possible());
+            let known = self.at_least(*least, conditions, &left.possible())?;
             left = left.and(known);
         }
-        Known { sure: left.sure.into_owned(), unsure: left.unsure }
+        Ok(Known { sure: left.sure.into_owned(), unsure: left.unsure })
     }
 
     /// What is known of at least so many of the conditions.
-    fn at_least(&mut self, least: u64, conditions: &[Condition], within: &RoaringBitmap) -> Known {
+    fn at_least(
+        &mut self,
+        least: u64,
+        conditions: &[Condition],
+        within: &RoaringBitmap,
+    ) -> Result<Known> {
         if least > conditions.len() as u64 {
-            return Known::default();
+            return Ok(Known::default());
         }
         if least <= 1 {
             let mut any = Known::default();
             for condition in conditions {
-                let known = self.condition(condition, within);
+                let known = self.condition(condition, within)?;
                 any.sure |= known.sure;
                 any.unsure |= known.unsure;
             }
             any.unsure -= &any.sure;
-            return any;
+            return Ok(any);
         }
         let least = least as usize;
         // By n: the slots of which n conditions hold, for sure and possibly.
         let (mut sure, mut possible) = (Tally::new(least), Tally::new(least));
         for condition in conditions {
-            let known = self.condition(condition, within);
+            let known = self.condition(condition, within)?;
             sure.add(&known.sure);
             possible.add(&known.possible());
         }
         let (sure, possible) = (sure.last(), possible.last());
-        Known { unsure: possible - &sure, sure }
+        Ok(Known { unsure: possible - &sure, sure })
     }
 
-    fn condition(&mut self, condition: &Condition, within: &RoaringBitmap) -> Known {
-        match condition {
-            Condition::Field(path, test) => self.field(path, test, within),
+    fn condition(&mut self, condition: &Condition, within: &RoaringBitmap) -> Result<Known> {
+        Ok(match condition {
+            Condition::Field(path, test) => self.field(path, test, within)?,
             Condition::HasId(ids) => {
                 self.rows += ids.len() as u64;
                 let slots = ids.iter().filter_map(|id| self.points.slot(*id));
@@ -170,41 +172,38 @@ impl Evaluation<'_> {
                 self.rows += within.len();
                 (self.points.with_vector(name) & within).into()
             }
-            Condition::Filter(filter) => self.filter(filter, within),
-            Condition::Nested(path, filter) => self.nested(path, filter, within),
-        }
+            Condition::Filter(filter) => self.filter(filter, within)?,
+            Condition::Nested(path, filter) => self.nested(path, filter, within)?,
+        })
     }
 
-    fn field(&mut self, path: &Path, test: &Test, within: &RoaringBitmap) -> Known {
-        let known = match self.columns.field(path) {
+    fn field(&mut self, path: &Path, test: &Test, within: &RoaringBitmap) -> Result<Known> {
+        let known = match self.columns.field(path)? {
             Some(field) => ask(field, test, within, &mut self.rows),
             None => Known { sure: RoaringBitmap::new(), unsure: within.clone() },
         };
         if !known.unsure.is_empty() {
             self.read_for.insert(path.to_string());
         }
-        known
+        Ok(known)
     }
 
     /// Which element of an array has a property is not known to columns: they tell which slots have one that has it.
-    fn nested(&mut self, path: &Path, filter: &Filter, within: &RoaringBitmap) -> Known {
+    fn nested(&mut self, path: &Path, filter: &Filter, within: &RoaringBitmap) -> Result<Known> {
         let is_exact = is_one_property(filter);
         let mut possible = Cow::Borrowed(within);
-        for (sub, test) in filter.must.iter().filter_map(as_field) {
-            let Some(field) = self.columns.field(&path.each(sub)) else { continue };
-            if !matches!(test, Test::Any(_)) {
-                continue;
-            }
+        for (sub, test) in filter.must.iter().filter_map(as_property) {
+            let Some(field) = self.columns.field(&path.each(sub))? else { continue };
             let known = ask(field, test, &possible, &mut self.rows);
             if is_exact && known.unsure.is_empty() {
-                return known;
+                return Ok(known);
             }
             possible = Cow::Owned(known.possible());
         }
         if !possible.is_empty() {
             self.read_for.insert(path.to_string());
         }
-        Known { sure: RoaringBitmap::new(), unsure: possible.into_owned() }
+        Ok(Known { sure: RoaringBitmap::new(), unsure: possible.into_owned() })
     }
 }
 

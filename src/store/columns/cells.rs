@@ -8,6 +8,9 @@ use std::ops::RangeInclusive;
 
 use roaring::RoaringBitmap;
 
+use crate::error::Result;
+use crate::store::columns::bytes::{Reader, put_count, set_of};
+
 /// Cells that a cut aims at; heavy values can double their number, and a code is one byte.
 const CELLS: usize = 120;
 
@@ -82,10 +85,7 @@ impl Cells {
 
     fn take_in(&mut self, key: i64) -> u8 {
         let code = self.cells.partition_point(|cell| cell.from <= key);
-        let cell = &mut self.cells[code - 1];
-        cell.least = cell.least.min(key);
-        cell.greatest = cell.greatest.max(key);
-        cell.n += 1;
+        self.cells[code - 1].take_in(key);
         u8::try_from(code).expect("a cut makes at most 255 cells")
     }
 
@@ -186,6 +186,56 @@ impl Cells {
         self.n_keys.into()
     }
 
+    /// Adds what [`Cells::decode`] reads: where cells begin, the codes, and the keys of slots that have one.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(u8::try_from(self.cells.len()).expect("a cut makes at most 255 cells"));
+        out.extend(self.n_at_cut.to_le_bytes());
+        self.cells.iter().for_each(|cell| out.extend(cell.from.to_le_bytes()));
+        put_count(out, self.codes.len());
+        out.extend(&self.codes);
+        out.reserve(self.n_keys as usize * size_of::<i64>());
+        let with_key = self.codes.iter().zip(&self.keys).filter(|(code, _)| **code > 0);
+        with_key.for_each(|(_, key)| out.extend(key.to_le_bytes()));
+    }
+
+    /// Reads what was encoded. Counts and bounds of cells are those of the keys that are there.
+    ///
+    /// # Errors
+    /// `corrupt_file`, among others for a key outside of its cell.
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        let n_cells = reader.u8()?;
+        let n_at_cut = reader.u32()?;
+        let mut cells: Vec<Cell> = reader.i64s(n_cells.into())?.map(Cell::new).collect();
+        let begins_least = cells.first().is_none_or(|cell| cell.from == i64::MIN);
+        if !begins_least || !cells.is_sorted_by(|a, b| a.from < b.from) {
+            return Err(reader.corrupt("cells that are not in order"));
+        }
+        let n_codes = reader.count(1)?;
+        let codes = reader.take(n_codes)?.to_vec();
+        if codes.iter().any(|&code| code > n_cells) || n_at_cut as usize > n_codes {
+            let what =
+                format!("codes or a cut of {n_at_cut} keys that {n_cells} cells do not have");
+            return Err(reader.corrupt(what));
+        }
+        reader.check(&set_of(&codes, |&code| code > 0))?;
+        let n_keys = codes.iter().filter(|&&code| code > 0).count();
+        let packed = reader.i64s(n_keys)?;
+        let mut keys = vec![0; n_codes];
+        let with_key = codes.iter().zip(&mut keys).filter(|(code, _)| **code > 0);
+        for ((&code, own), key) in with_key.zip(packed) {
+            *own = key;
+            cells[usize::from(code) - 1].take_in(key);
+        }
+        let ends = cells.iter().skip(1).map(|cell| cell.from - 1).chain([i64::MAX]);
+        let has_others = |(cell, end): (&Cell, i64)| {
+            cell.n > 0 && (cell.least < cell.from || cell.greatest > end)
+        };
+        if cells.iter().zip(ends).any(has_others) {
+            return Err(reader.corrupt("a key outside of its cell"));
+        }
+        Ok(Self { codes, keys, cells, n_keys: n_keys as u32, n_at_cut })
+    }
+
     /// Bytes held.
     pub fn n_bytes(&self) -> usize {
         self.codes.capacity()
@@ -197,6 +247,12 @@ impl Cells {
 impl Cell {
     fn new(from: i64) -> Self {
         Self { from, least: i64::MAX, greatest: i64::MIN, n: 0 }
+    }
+
+    fn take_in(&mut self, key: i64) {
+        self.least = self.least.min(key);
+        self.greatest = self.greatest.max(key);
+        self.n += 1;
     }
 }
 

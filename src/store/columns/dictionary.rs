@@ -7,6 +7,10 @@ use roaring::{MultiOps, RoaringBitmap};
 
 use crate::core::ids::PointId;
 
+mod seal;
+
+pub(super) use seal::Words;
+
 /// Words by number, and numbers by word. UUIDs in their usual spelling are held as 16 bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Dictionary {
@@ -31,7 +35,7 @@ enum Word {
 
 /// A set of slots; most words of most fields have one.
 #[derive(Clone, Debug)]
-enum Slots {
+pub(super) enum Slots {
     One(u32),
     Many(Box<RoaringBitmap>),
 }
@@ -91,6 +95,17 @@ impl Dictionary {
 
     fn entry_mut(&mut self, id: u32) -> &mut Entry {
         self.entries[id as usize].as_mut().expect("a number stands for a word while a slot has it")
+    }
+
+    /// Calls `visit` with the number of every word and each of its slots, in order.
+    pub fn visit(&self, mut visit: impl FnMut(u32, u32)) {
+        for (entry, id) in self.entries.iter().zip(0..) {
+            match entry.as_ref().map(|entry| &entry.slots) {
+                None => {}
+                Some(Slots::One(slot)) => visit(id, *slot),
+                Some(Slots::Many(many)) => many.iter().for_each(|slot| visit(id, slot)),
+            }
+        }
     }
 
     fn slots(&self, id: u32) -> Option<&Slots> {

@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
+use crate::error::Result;
+use crate::store::columns::bytes::{Reader, put_lists};
 use crate::store::columns::cells::Cells;
 use crate::store::columns::number::{float_of, key_of};
 
@@ -106,6 +108,28 @@ impl GeoColumn {
             found.extend(beside.filter(|(_, points)| is_beside(points)).map(|(slot, _)| slot));
         }
         (found, candidates.len() + n_beside)
+    }
+
+    /// Adds what [`GeoColumn::decode`] reads.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        self.lat.encode(out);
+        self.lon.encode(out);
+        put_lists(out, &self.beside, |out, points| {
+            let degrees = points.iter().flat_map(|point| [point.lat, point.lon]);
+            out.extend(degrees.flat_map(f64::to_le_bytes));
+        });
+    }
+
+    /// Reads what was encoded.
+    ///
+    /// # Errors
+    /// `corrupt_file`.
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        let (lat, lon) = (Cells::decode(reader)?, Cells::decode(reader)?);
+        let beside = reader.lists(size_of::<GeoPoint>(), |reader, n| {
+            (0..n).map(|_| Ok(GeoPoint { lat: reader.f64()?, lon: reader.f64()? })).collect()
+        })?;
+        Ok(Self { lat, lon, beside })
     }
 
     /// An upper bound on the slots with a place in one of the rectangles, or not on the globe.

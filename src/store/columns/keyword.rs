@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use roaring::RoaringBitmap;
 
-use crate::store::columns::dictionary::{Dictionary, n_bytes};
+use crate::error::Result;
+use crate::store::columns::bytes::{Reader, set_of};
+use crate::store::columns::dictionary::{Dictionary, Slots, Words, n_bytes};
 
 /// Candidates that are fewer than the slots of the wanted strings by this factor are looked at one by one.
 const FEW: u64 = 16;
@@ -97,6 +99,45 @@ impl KeywordColumn {
     /// An upper bound on the slots that have a string of one of these numbers.
     pub fn at_most(&self, ids: &[u32]) -> u64 {
         ids.iter().map(|&id| self.words.n_slots(id)).sum()
+    }
+
+    /// Adds what [`KeywordColumn::decode`] reads: the strings, then the slots of each.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        self.words.encode(out);
+        self.words.encode_slots(out);
+    }
+
+    /// Reads what was encoded. What each slot has follows from who has each string.
+    ///
+    /// # Errors
+    /// `corrupt_file`.
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        const SEVERAL: u32 = u32::MAX;
+        let words = Words::decode(reader)?;
+        let words = words.with_slots(reader, |reader, _| Slots::decode(reader))?;
+        let mut only = vec![0; reader.n_slots()];
+        let mut n_several = 0;
+        words.visit(|id, slot| {
+            let only = &mut only[slot as usize];
+            n_several += usize::from(*only > 0);
+            *only = if *only > 0 { SEVERAL } else { id + 1 };
+        });
+        let mut pairs: Vec<u64> = Vec::with_capacity(2 * n_several);
+        if n_several > 0 {
+            words.visit(|id, slot| {
+                if only[slot as usize] == SEVERAL {
+                    pairs.push(u64::from(slot) << 32 | u64::from(id));
+                }
+            });
+            pairs.sort_unstable();
+        }
+        let ids = |pairs: &[u64]| pairs.iter().map(|&pair| pair as u32).collect();
+        let by_slot = pairs.chunk_by(|a, b| a >> 32 == b >> 32);
+        let several: BTreeMap<u32, Box<[u32]>> =
+            by_slot.map(|pairs| ((pairs[0] >> 32) as u32, ids(pairs))).collect();
+        several.keys().for_each(|&slot| only[slot as usize] = 0);
+        let single = set_of(&only, |&id| id > 0);
+        Ok(Self { words, only, several, single })
     }
 
     /// Distinct strings.

@@ -2,214 +2,43 @@
 //!
 //! In: payloads by slot. Out: exact sets of slots. Next: `plan::filter`, which asks the questions.
 //!
-//! A field is a [`Path`]; it may be indexed as several kinds. An index never changes an answer: of values that no column
+//! A field is a [`Path`]; it may be indexed as several kinds. It lies in memory, or in a sealed file until somebody asks for
+//! it (`indexed`). An index never changes an answer: of values that no column
 //! takes in, [`Presence`] knows the slots and the type, and they are read from payloads when a filter asks for that type.
 
+mod bytes;
 pub mod cells;
 pub mod datetime;
 pub mod dictionary;
+mod field;
 pub mod geo;
+mod indexed;
 pub mod keyword;
+mod kind;
 pub mod number;
 pub mod number_column;
 pub mod path;
 pub mod presence;
+mod seal;
 pub mod text;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
-use roaring::RoaringBitmap;
 use serde_json::Value;
 
 use crate::core::limits::INDEXED_FIELDS;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::columns::dictionary::n_bytes;
-use crate::store::columns::geo::{GeoColumn, GeoPoint};
-use crate::store::columns::keyword::KeywordColumn;
-use crate::store::columns::number::{Layout, Number};
-use crate::store::columns::number_column::NumberColumn;
-use crate::store::columns::path::{Path, elements};
-use crate::store::columns::presence::Presence;
-use crate::store::columns::text::TextColumn;
+use crate::store::columns::indexed::Indexed;
+use crate::store::columns::path::Path;
 
-/// What the values of an indexed field are taken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Strings, compared whole.
-    Keyword,
-    /// Numbers, most of them whole and of 64 bits.
-    Integer,
-    /// Numbers, most of them 64-bit floats.
-    Float,
-    /// True and false.
-    Bool,
-    /// Strings that say a moment.
-    Datetime,
-    /// Objects with `lat` and `lon`.
-    Geo,
-    /// Strings, by their words.
-    Text,
-    /// Strings, most of them UUIDs; compared whole, as keywords are.
-    Uuid,
-}
-
-/// Every kind with its name.
-const KINDS: [(Kind, &str); 8] = [
-    (Kind::Keyword, "keyword"),
-    (Kind::Integer, "integer"),
-    (Kind::Float, "float"),
-    (Kind::Bool, "bool"),
-    (Kind::Datetime, "datetime"),
-    (Kind::Geo, "geo"),
-    (Kind::Text, "text"),
-    (Kind::Uuid, "uuid"),
-];
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (_, name) = KINDS.iter().find(|(kind, _)| kind == self).expect("every kind is named");
-        f.write_str(name)
-    }
-}
-
-impl FromStr for Kind {
-    type Err = Error;
-
-    /// # Errors
-    /// `field_kind` lists the names.
-    fn from_str(text: &str) -> Result<Self> {
-        let named = KINDS.iter().find(|(_, name)| *name == text);
-        named.map(|(kind, _)| *kind).ok_or_else(|| {
-            let names: Vec<&str> = KINDS.iter().map(|(_, name)| *name).collect();
-            Error::usage("field_kind", format!("{text:?}, expected one of {}", names.join(", ")))
-        })
-    }
-}
-
-/// The values of one field, taken for one kind.
-#[derive(Clone, Debug)]
-pub enum Column {
-    /// Of [`Kind::Keyword`] and [`Kind::Uuid`].
-    Keyword(KeywordColumn),
-    /// Of [`Kind::Integer`] and [`Kind::Float`].
-    Number(NumberColumn),
-    /// Slots with false, slots with true.
-    Bool([RoaringBitmap; 2]),
-    /// Moments in microseconds.
-    Datetime(NumberColumn),
-    /// Places.
-    Geo(GeoColumn),
-    /// Words.
-    Text(TextColumn),
-}
-
-impl Column {
-    fn new(kind: Kind) -> Self {
-        match kind {
-            Kind::Keyword | Kind::Uuid => Self::Keyword(KeywordColumn::default()),
-            Kind::Integer => Self::Number(NumberColumn::new(Layout::Int)),
-            Kind::Float => Self::Number(NumberColumn::new(Layout::Float)),
-            Kind::Bool => Self::Bool([RoaringBitmap::new(), RoaringBitmap::new()]),
-            Kind::Datetime => Self::Datetime(NumberColumn::new(Layout::Int)),
-            Kind::Geo => Self::Geo(GeoColumn::default()),
-            Kind::Text => Self::Text(TextColumn::default()),
-        }
-    }
-
-    fn insert(&mut self, slot: u32, values: &[&Value]) {
-        let strings = || values.iter().filter_map(|value| value.as_str());
-        match self {
-            Self::Keyword(column) => column.insert(slot, &strings().collect::<Vec<_>>()),
-            Self::Text(column) => column.insert(slot, &strings().collect::<Vec<_>>()),
-            Self::Number(column) => {
-                let numbers: Vec<Number> =
-                    values.iter().filter_map(|value| Number::of(value)).collect();
-                column.insert(slot, &numbers);
-            }
-            Self::Datetime(column) => {
-                let moments = strings().filter_map(datetime::parse);
-                let moments: Vec<Number> = moments.map(|us| Number::Int(us.into())).collect();
-                column.insert(slot, &moments);
-            }
-            Self::Bool(slots) => {
-                for value in values.iter().filter_map(|value| value.as_bool()) {
-                    slots[usize::from(value)].insert(slot);
-                }
-            }
-            Self::Geo(column) => {
-                let points: Vec<GeoPoint> =
-                    values.iter().filter_map(|value| GeoPoint::of(value)).collect();
-                column.insert(slot, &points);
-            }
-        }
-    }
-
-    fn remove(&mut self, slot: u32) {
-        match self {
-            Self::Keyword(column) => column.remove(slot),
-            Self::Text(column) => column.remove(slot),
-            Self::Number(column) | Self::Datetime(column) => column.remove(slot),
-            Self::Bool(slots) => slots.iter_mut().for_each(|slots| {
-                slots.remove(slot);
-            }),
-            Self::Geo(column) => column.remove(slot),
-        }
-    }
-
-    fn settle(&mut self) {
-        match self {
-            Self::Number(column) | Self::Datetime(column) => column.settle(),
-            Self::Geo(column) => column.settle(),
-            Self::Keyword(_) | Self::Text(_) | Self::Bool(_) => {}
-        }
-    }
-
-    fn n_bytes(&self) -> usize {
-        match self {
-            Self::Keyword(column) => column.n_bytes(),
-            Self::Text(column) => column.n_bytes(),
-            Self::Number(column) | Self::Datetime(column) => column.n_bytes(),
-            Self::Bool(slots) => slots.iter().map(n_bytes).sum(),
-            Self::Geo(column) => column.n_bytes(),
-        }
-    }
-}
-
-/// One indexed field.
-#[derive(Clone, Debug, Default)]
-pub struct Field {
-    presence: Presence,
-    columns: BTreeMap<Kind, Column>,
-}
-
-impl Field {
-    /// Which slots have a value at all.
-    pub fn presence(&self) -> &Presence {
-        &self.presence
-    }
-
-    fn insert(&mut self, slot: u32, path: &Path, payload: &Value) {
-        let values = path.values(payload);
-        if !values.is_empty() {
-            self.presence.insert(slot, &values);
-            let elements = elements(&values);
-            self.columns.values_mut().for_each(|column| column.insert(slot, &elements));
-        }
-    }
-
-    /// The columns of the field.
-    pub fn columns(&self) -> impl Iterator<Item = &Column> {
-        self.columns.values()
-    }
-}
+pub use field::{Column, Field};
+pub use kind::Kind;
 
 /// All indexed fields of a collection.
 #[derive(Clone, Debug, Default)]
 pub struct Columns {
-    fields: BTreeMap<Path, Field>,
+    fields: BTreeMap<Path, Indexed>,
 }
 
 impl Columns {
@@ -217,37 +46,36 @@ impl Columns {
     /// before. Cost: every payload is read once.
     ///
     /// # Errors
-    /// `fields` past [`INDEXED_FIELDS`]; those of `payloads`. Then nothing is changed.
+    /// `fields` past [`INDEXED_FIELDS`]; those of [`Columns::field`] for a field that is there as another kind; those of
+    /// `payloads`. Then nothing is changed.
     pub fn index<V: Borrow<Value>>(
         &mut self,
         fields: &[(Path, Kind)],
         payloads: impl IntoIterator<Item = Result<(u32, V)>>,
     ) -> Result<usize> {
-        let mut fresh: BTreeMap<&Path, Field> = BTreeMap::new();
+        let mut fresh: BTreeMap<Path, Vec<Kind>> = BTreeMap::new();
         for (path, kind) in fields {
-            let known = self.fields.get(path);
-            if known.is_none_or(|field| !field.columns.contains_key(kind)) {
-                let field = fresh.entry(path).or_default();
-                field.columns.insert(*kind, Column::new(*kind));
+            let known = self.fields.get(path).map_or(Vec::new(), Indexed::kinds);
+            let kinds = fresh.entry(path.clone()).or_default();
+            if !kinds.contains(kind) && known.iter().all(|(known, _)| known != kind) {
+                kinds.push(*kind);
             }
         }
-        let n_fields = self.fields.len()
-            + fresh.keys().filter(|path| !self.fields.contains_key(**path)).count();
+        fresh.retain(|_, kinds| !kinds.is_empty());
+        let mut n_fields = self.fields.len();
+        for path in fresh.keys() {
+            n_fields += usize::from(self.field(path)?.is_none());
+        }
         if n_fields > INDEXED_FIELDS {
             let message = format!("{n_fields} indexed fields, limit {INDEXED_FIELDS}");
             return Err(Error::new(ErrorKind::Limit, "fields", message));
         }
-        for payload in payloads {
-            let (slot, payload) = payload?;
-            fresh.iter_mut().for_each(|(path, field)| field.insert(slot, path, payload.borrow()));
-        }
-        let n_columns = fresh.values().map(|field| field.columns.len()).sum();
-        for (path, mut field) in fresh {
-            field.columns.values_mut().for_each(Column::settle);
-            match self.fields.get_mut(path) {
-                Some(known) => known.columns.append(&mut field.columns),
+        let n_columns = fresh.values().map(Vec::len).sum();
+        for (path, mut field) in made(fresh, payloads)? {
+            match self.fields.get_mut(&path) {
+                Some(known) => known.get_mut()?.columns.append(&mut field.columns),
                 None => {
-                    self.fields.insert(path.clone(), field);
+                    self.fields.insert(path, Indexed::in_memory(field));
                 }
             }
         }
@@ -257,45 +85,90 @@ impl Columns {
     /// Forgets one kind of a field, and the field with its last kind; says whether it was indexed so.
     pub fn forget(&mut self, path: &Path, kind: Kind) -> bool {
         let Some(field) = self.fields.get_mut(path) else { return false };
-        let was_there = field.columns.remove(&kind).is_some();
-        if field.columns.is_empty() {
+        let was_there = field.forget(kind);
+        if field.kinds().is_empty() {
             self.fields.remove(path);
         }
         was_there
     }
 
-    /// Gives a slot its payload, in the place of any other.
+    /// Gives a slot its payload, in the place of any other. Fields that nobody has asked for stay in their file: what the
+    /// slot has there now waits until they are.
     pub fn set(&mut self, slot: u32, payload: &Value) {
-        self.remove(slot);
-        self.fields.iter_mut().for_each(|(path, field)| field.insert(slot, path, payload));
+        self.fields.iter_mut().for_each(|(path, field)| field.set(slot, &path.values(payload)));
     }
 
     /// Takes a slot out of every column.
     pub fn remove(&mut self, slot: u32) {
-        for field in self.fields.values_mut() {
-            if field.presence.remove(slot) {
-                field.columns.values_mut().for_each(|column| column.remove(slot));
-            }
+        self.fields.values_mut().for_each(|field| field.set(slot, &[]));
+    }
+
+    /// The field at a path, if it is indexed. The first who asks for a field in a sealed file has it verified and decoded;
+    /// others who ask meanwhile wait for that.
+    ///
+    /// # Errors
+    /// `corrupt_file`, within the name of the field, until [`Columns::rebuild`]; those of the disk.
+    pub fn field(&self, path: &Path) -> Result<Option<&Field>> {
+        let field = self.fields.get(path).map(Indexed::get).transpose();
+        field.map_err(|error| seal::of(path, error))
+    }
+
+    /// The fields that were asked for and are damaged.
+    pub fn damaged(&self) -> impl Iterator<Item = &Path> {
+        self.fields.iter().filter(|(_, field)| field.is_damaged()).map(|(path, _)| path)
+    }
+
+    /// Indexes the damaged fields anew, as the kinds that they had, in one walk over all payloads there are; returns which
+    /// these were. Without a damaged field, no payload is read.
+    ///
+    /// # Errors
+    /// Those of `payloads`. Then nothing is changed.
+    pub fn rebuild<V: Borrow<Value>>(
+        &mut self,
+        payloads: impl IntoIterator<Item = Result<(u32, V)>>,
+    ) -> Result<Vec<Path>> {
+        let kinds = |path| self.fields[path].kinds().into_iter().map(|(kind, _)| kind).collect();
+        let damaged: BTreeMap<Path, Vec<Kind>> =
+            self.damaged().map(|path| (path.clone(), kinds(path))).collect();
+        if damaged.is_empty() {
+            return Ok(Vec::new());
         }
+        let made = made(damaged, payloads)?;
+        let paths = made.keys().cloned().collect();
+        self.fields.extend(made.into_iter().map(|(path, field)| (path, Indexed::in_memory(field))));
+        Ok(paths)
     }
 
-    /// The field at a path, if it is indexed.
-    pub fn field(&self, path: &Path) -> Option<&Field> {
-        self.fields.get(path)
-    }
-
-    /// Every indexed field and kind, with the bytes that its column takes.
+    /// Every indexed field and kind, with the bytes that its column takes: in memory, or in its file while nobody has asked
+    /// for the field.
     pub fn list(&self) -> impl Iterator<Item = (&Path, Kind, usize)> {
-        self.fields.iter().flat_map(|(path, field)| {
-            field.columns.iter().map(move |(kind, column)| (path, *kind, column.n_bytes()))
-        })
+        let kinds = |(path, field): (_, &Indexed)| {
+            field.kinds().into_iter().map(move |(kind, n_bytes)| (path, kind, n_bytes))
+        };
+        self.fields.iter().flat_map(kinds)
     }
 
-    /// Bytes held, about.
+    /// Bytes that all columns take, about, as for [`Columns::list`].
     pub fn n_bytes(&self) -> usize {
-        let presence: usize = self.fields.values().map(|field| field.presence.n_bytes()).sum();
+        let presence: usize = self.fields.values().map(Indexed::presence_bytes).sum();
         presence + self.list().map(|(_, _, n_bytes)| n_bytes).sum::<usize>()
     }
+}
+
+/// Fields as these kinds, from all payloads there are.
+fn made<V: Borrow<Value>>(
+    kinds: BTreeMap<Path, Vec<Kind>>,
+    payloads: impl IntoIterator<Item = Result<(u32, V)>>,
+) -> Result<BTreeMap<Path, Field>> {
+    let mut fields: BTreeMap<Path, Field> =
+        kinds.into_iter().map(|(path, kinds)| (path, Field::new(kinds))).collect();
+    for payload in payloads {
+        let (slot, payload) = payload?;
+        let payload = payload.borrow();
+        fields.iter_mut().for_each(|(path, field)| field.insert(slot, &path.values(payload)));
+    }
+    fields.values_mut().for_each(Field::settle);
+    Ok(fields)
 }
 
 #[cfg(test)]
@@ -316,9 +189,7 @@ mod tests {
 
     #[test]
     fn a_field_knows_presence_and_types_under_every_kind() {
-        for (kind, name) in KINDS {
-            assert_eq!(name.parse::<Kind>().unwrap(), kind);
-            assert_eq!(kind.to_string(), name);
+        for kind in Kind::all() {
             let (mut columns, a) = (Columns::default(), "a".parse::<Path>().unwrap());
             let fields = [(a.clone(), kind), ("b".parse().unwrap(), kind)];
             assert_eq!(columns.index(&fields[..1], payloads()).unwrap(), 1);
@@ -326,7 +197,7 @@ mod tests {
             columns.set(2, &json!({"a": [[1]]}));
             columns.set(0, &json!({"a": {"lat": 1, "lon": 2}}));
             columns.remove(7);
-            let presence = columns.field(&a).unwrap().presence();
+            let presence = columns.field(&a).unwrap().unwrap().presence();
             let of_type = |kind| presence.of_type(kind).iter().collect::<Vec<u32>>();
             assert_eq!(presence.filled().iter().collect::<Vec<u32>>(), [0, 1, 2]);
             assert_eq!(presence.null().iter().collect::<Vec<u32>>(), [1, 3]);
@@ -335,9 +206,8 @@ mod tests {
             assert_eq!(of_type(JsonType::String), [1]);
             assert_eq!(of_type(JsonType::Array), [2]);
             assert!(columns.n_bytes() > 0);
-            assert!(columns.forget(&a, kind) && columns.field(&a).is_none());
+            assert!(columns.forget(&a, kind) && columns.field(&a).unwrap().is_none());
         }
-        assert_eq!("int".parse::<Kind>().unwrap_err().code(), "field_kind");
     }
 
     #[test]

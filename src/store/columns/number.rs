@@ -5,6 +5,9 @@ use std::ops::{Bound, RangeInclusive};
 
 use serde_json::Value;
 
+use crate::error::Result;
+use crate::store::columns::bytes::Reader;
+
 /// A number, compared by value: 2^53 + 1 is more than 2^53 as a float, and -0.0 equals 0.
 #[derive(Clone, Copy, Debug)]
 pub enum Number {
@@ -20,6 +23,36 @@ impl Number {
         let number = value.as_number()?;
         let whole = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
         whole.map(Self::Int).or_else(|| number.as_f64().map(Self::Float))
+    }
+
+    /// Bytes of a number: a letter for what it is, and 64 bits.
+    pub(super) const N_BYTES: usize = 9;
+
+    /// Adds what [`Number::decode`] reads.
+    pub(super) fn encode(self, out: &mut Vec<u8>) {
+        let (letter, bits) = match self {
+            Self::Float(float) => (b'f', float.to_bits()),
+            Self::Int(int) if int < 0 => {
+                let int = i64::try_from(int).expect("JSON's whole numbers begin at -2^63");
+                (b'i', int.cast_unsigned())
+            }
+            Self::Int(int) => (b'u', u64::try_from(int).expect("JSON's whole numbers end at 2^64")),
+        };
+        out.push(letter);
+        out.extend(bits.to_le_bytes());
+    }
+
+    /// Reads what was encoded.
+    ///
+    /// # Errors
+    /// `corrupt_file`.
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        match reader.u8()? {
+            b'f' => reader.f64().map(Self::Float),
+            b'i' => Ok(Self::Int(reader.u64()?.cast_signed().into())),
+            b'u' => Ok(Self::Int(reader.u64()?.into())),
+            other => Err(reader.corrupt(format!("a number of type {other}"))),
+        }
     }
 }
 

@@ -5,6 +5,8 @@ use std::ops::{Bound, RangeBounds};
 
 use roaring::RoaringBitmap;
 
+use crate::error::Result;
+use crate::store::columns::bytes::{Reader, put_lists, put_set};
 use crate::store::columns::cells::Cells;
 use crate::store::columns::dictionary::n_bytes;
 use crate::store::columns::number::{Interval, Layout, Number};
@@ -156,6 +158,26 @@ impl NumberColumn {
         let n_codes = self.cells.n_codes();
         let n_in_cells = if n_within < n_codes / FEW { n_within } else { n_codes };
         n_in_cells + n_within.min(self.beside.len() as u64)
+    }
+
+    /// Adds what [`NumberColumn::decode`] reads.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        self.cells.encode(out);
+        put_set(out, &self.whole);
+        put_lists(out, &self.beside, |out, numbers| {
+            numbers.iter().for_each(|number| number.encode(out));
+        });
+    }
+
+    /// Reads what was encoded of a column of this layout.
+    ///
+    /// # Errors
+    /// `corrupt_file`.
+    pub(super) fn decode(layout: Layout, reader: &mut Reader<'_>) -> Result<Self> {
+        let (cells, whole) = (Cells::decode(reader)?, reader.set()?);
+        let beside = reader
+            .lists(Number::N_BYTES, |reader, n| (0..n).map(|_| Number::decode(reader)).collect())?;
+        Ok(Self { layout, cells, whole, beside })
     }
 
     /// Bytes held, about.

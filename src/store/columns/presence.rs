@@ -6,6 +6,8 @@ use std::ops::RangeBounds;
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
+use crate::error::Result;
+use crate::store::columns::bytes::{Reader, put_count, put_set};
 use crate::store::columns::dictionary::n_bytes;
 use crate::store::columns::number::Interval;
 use crate::store::columns::path::elements;
@@ -133,6 +135,42 @@ impl Presence {
             found |= within - &self.present;
         }
         found
+    }
+
+    /// The slots with a value, of whatever type: those of the columns of the field are among them.
+    pub fn present(&self) -> &RoaringBitmap {
+        &self.present
+    }
+
+    /// Adds what [`Presence::decode`] reads.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let sets = [&self.present, &self.filled, &self.null];
+        sets.into_iter().chain(&self.types).for_each(|set| put_set(out, set));
+        put_count(out, self.counts.len());
+        for (count, slots) in &self.counts {
+            out.extend(count.to_le_bytes());
+            put_set(out, slots);
+        }
+    }
+
+    /// Reads what was encoded.
+    ///
+    /// # Errors
+    /// `corrupt_file`.
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        let (present, filled, null) = (reader.set()?, reader.set()?, reader.set()?);
+        let mut types: [RoaringBitmap; JsonType::ALL.len()] = Default::default();
+        for set in &mut types {
+            *set = reader.set()?;
+        }
+        let mut counts = BTreeMap::new();
+        for _ in 0..reader.count(size_of::<u64>())? {
+            let count = reader.u64()?;
+            if counts.insert(count, reader.set()?).is_some() {
+                return Err(reader.corrupt(format!("a second set of those that count {count}")));
+            }
+        }
+        Ok(Self { present, filled, null, counts, types })
     }
 
     /// Bytes held, about.

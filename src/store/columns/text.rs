@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use roaring::RoaringBitmap;
 
-use crate::store::columns::dictionary::{Dictionary, n_bytes};
+use crate::error::Result;
+use crate::store::columns::bytes::{Reader, put_lists};
+use crate::store::columns::dictionary::{Dictionary, Slots, Words, n_bytes};
 
 /// The words of a text: runs of letters and digits of any script, in lower case.
 pub fn words(text: &str) -> impl Iterator<Item = String> {
@@ -117,6 +119,42 @@ impl TextColumn {
     /// Slots with a text.
     pub fn n_slots(&self) -> u64 {
         self.texts.len() as u64
+    }
+
+    /// Adds what [`TextColumn::decode`] reads: the words, then the texts in their numbers.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        self.words.encode(out);
+        put_lists(out, &self.texts, |out, bytes| out.extend(bytes));
+    }
+
+    /// Reads what was encoded. Which slots have a word follows from the texts.
+    ///
+    /// # Errors
+    /// `corrupt_file`.
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        let words = Words::decode(reader)?;
+        let texts = reader.lists(1, |reader, n| Ok(reader.take(n)?.into()))?;
+        let (mut slots, mut several) = (vec![Vec::new(); words.len()], RoaringBitmap::new());
+        for (&slot, bytes) in &texts {
+            for id in numbers(bytes) {
+                let Some(id) = id.checked_sub(1) else {
+                    several.insert(slot);
+                    continue;
+                };
+                if !words.has(id) {
+                    return Err(reader.corrupt(format!("a text with word {id}, which is none")));
+                }
+                let slots: &mut Vec<u32> = &mut slots[id as usize];
+                if slots.last() != Some(&slot) {
+                    slots.push(slot);
+                }
+            }
+        }
+        let words = words.with_slots(reader, |reader, id| {
+            Slots::of(&slots[id as usize])
+                .ok_or_else(|| reader.corrupt(format!("word {id}, which no text has")))
+        })?;
+        Ok(Self { words, texts, several })
     }
 
     /// Bytes held, about.
