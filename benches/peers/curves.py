@@ -1,7 +1,7 @@
 """Recall against queries per second as an SVG file, with the standard library only.
 
 Recall runs to the right on a scale of the share that is missed (0.9, 0.99 and 0.999 stand equally far apart), queries per second
-run up on a logarithmic one: up and to the right is better.
+run up on a logarithmic one: up and to the right is better. Points of a recall below 0.5 are not drawn, and counted in a footnote.
 """
 
 import math
@@ -9,7 +9,8 @@ from html import escape
 
 WIDTH, HEIGHT = 860, 520
 LEFT, RIGHT, TOP, BOTTOM = 76, 218, 96, 58
-RECALL_TICKS = [0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0]
+LOWEST = 0.5
+RECALL_TICKS = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0]
 # A miss smaller than this is drawn at the right border, which is 1.
 LEAST_MISSED = 3e-4
 # From dark to light, so that they can be told apart without colour too; ours is the darkest, and wider.
@@ -36,8 +37,7 @@ def thousands(rate):
 class Axes:
     def __init__(self, points):
         recalls, rates = [recall for recall, _ in points], [rate for _, rate in points]
-        lowest = max(min(min(recalls), 0.94), 0.3)
-        self.left = place(lowest) - 0.06
+        self.left = place(min(min(recalls), 0.94)) - 0.06
         self.right = place(1) + 0.06
         self.low, self.high = math.log10(min(rates)) - 0.12, math.log10(max(rates)) + 0.12
         if self.high - self.low < 1:
@@ -118,16 +118,15 @@ def apart(wanted, gap, low, high):
 
 def labels(axes, series):
     """The name of every curve beside its right end, and what is said of it under the name."""
-    ends = [max(one["points"]) for one in series]
-    gap = 34 if any(one.get("note") for one in series) else 18
-    heights = apart([axes.y(rate) for _, rate in ends], gap, TOP + 6, HEIGHT - BOTTOM - gap + 14)
-    out = []
-    for one, (recall, rate), height, (colour, _) in zip(series, ends, heights, STYLES):
-        x = WIDTH - RIGHT + 14
-        out.append(line(axes.x(recall) + 6, axes.y(rate), x - 3, height, colour, 0.8, "2 3"))
+    ends = [max(drawn(one), default=None) for one in series]
+    low, gap = HEIGHT - BOTTOM - 20, 34
+    heights = apart([axes.y(end[1]) if end else low for end in ends], gap, TOP + 6, low)
+    out, x = [], WIDTH - RIGHT + 14
+    for one, end, height, (colour, _) in zip(series, ends, heights, STYLES):
+        if end:
+            out.append(line(axes.x(end[0]) + 6, axes.y(end[1]), x - 3, height, colour, 0.8, "2 3"))
         out.append(text(x, height + 4, one["name"], size=13, fill=colour, weight="bold"))
-        if one.get("note"):
-            out.append(text(x, height + 19, one["note"], size=11, fill="#555"))
+        out.append(text(x, height + 19, one["note"], size=11, fill="#555"))
     return out
 
 
@@ -139,16 +138,26 @@ def legend(series):
     return out
 
 
+def drawn(one):
+    """The points of a series that are not left out."""
+    return [point for point in one["points"] if point[0] >= LOWEST]
+
+
 def draw(path, title, note, series):
     """Writes a picture of up to six series, ours first: `name`, `points` as (recall, rate), and `note`, which stands beside the curve."""
     if len(series) > len(STYLES):
         raise ValueError(f"{path}: {len(series)} curves, at most {len(STYLES)} can be told apart")
-    axes = Axes([point for one in series for point in one["points"]])
+    points = [point for one in series for point in drawn(one)]
+    if not points:
+        raise ValueError(f"{path}: every point has a recall below {LOWEST}")
+    axes, left_out = Axes(points), sum(len(one["points"]) for one in series) - len(points)
     body = [text(LEFT, 28, title, size=18, weight="bold"), text(LEFT, 48, note, size=12, fill="#555")]
     body += legend(series) + grid(axes)
+    if left_out:
+        body.append(text(LEFT, HEIGHT - 16, f"not drawn: {left_out} points below {LOWEST}", size=11, fill="#777"))
     # Ours last, so that it lies above the others.
     for one, (colour, shape) in reversed(list(zip(series, STYLES))):
-        places = [(axes.x(max(recall, 0.3)), axes.y(rate)) for recall, rate in sorted(one["points"])]
+        places = [(axes.x(recall), axes.y(rate)) for recall, rate in sorted(drawn(one))]
         joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         width = 3 if one is series[0] else 1.8
         body.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="{width}"/>')

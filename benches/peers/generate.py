@@ -4,7 +4,7 @@
     generate.py mixture N DIM FOLDER [--metric l2|cosine] [--queries 1000] [--seed 1]
     generate.py tenants SET FOLDER [--tenants 1000] [--seed 1]
 
-`mixture` draws rows from clusters whose sizes are skewed (Zipf, exponent 0.8), each of them a stretched blob in a space of 24
+`mixture` draws rows from clusters whose sizes are skewed (Zipf, exponent 0.8), each of them a stretched blob in a space of 40
 directions, of which the first ones matter most, plus a little noise in all others; queries are drawn the same way and held
 out. Every row has two whole numbers `u` and `v` in [0, 1,000,000), independent of the place, and a tenant by Zipf (exponent 1,
 1,000 of them). Filters, another for every query: ranges of `u` that pass 50, 10, 1 and 0.1 %, a range of each of `u` and `v`
@@ -22,7 +22,7 @@ import numpy as np
 from vector_set import VectorSet
 
 BLOCK = 20_000
-LATENT = 24
+LATENT = 40
 RANGE = 1_000_000
 SHARES = {"f50": 0.5, "f10": 0.1, "f1": 0.01, "f01": 0.001}
 RANKS = (1, 10, 50, 100)
@@ -39,7 +39,7 @@ class Mixture:
     def __init__(self, dim, metric, n_clusters, seed):
         random = np.random.default_rng([seed, 0])
         self.metric, self.seed, self.n_clusters = metric, seed, n_clusters
-        stretch = np.arange(1, LATENT + 1) ** -0.35
+        stretch = np.arange(1, LATENT + 1) ** -0.1
         self.centers = random.normal(size=(n_clusters, LATENT)) * stretch
         # Each cluster is wide along other directions than its neighbors.
         self.widths = stretch * 0.55 * random.lognormal(0, 0.5, size=(n_clusters, LATENT))

@@ -277,6 +277,12 @@ def timed(peer, queries, k):
     return found, time.perf_counter() - began
 
 
+def seconds_of_calls(peer, queries, k):
+    began = time.perf_counter()
+    peer.call(queries, k)
+    return time.perf_counter() - began
+
+
 def say(answer):
     print(json.dumps(answer), flush=True)
 
@@ -294,11 +300,7 @@ def main():
         point, out = line.rstrip("\n").split(" ", 1)
         peer.prepare(int(point))
         found, seconds = timed(peer, queries, k)
-        call_s = 0.0
-        if hasattr(peer, "call"):
-            began = time.perf_counter()
-            peer.call(queries, k)
-            call_s = time.perf_counter() - began
+        call_s = min(seconds_of_calls(peer, queries, k) for _ in range(5)) if hasattr(peer, "call") else 0.0
         np.asarray(filled(found, k)).tofile(out)
         say({"seconds": seconds, "call_s": call_s})
 
