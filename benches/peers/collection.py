@@ -76,7 +76,7 @@ class Peer:
     def __init__(self, name, command, workload, points, build_threads):
         self.name, self.workload, self.points = name, workload, points
         self.sweep = points in (EFS, FILTERED_EFS)
-        self.out = f"{workload.vectors.work}/{name.replace(' ', '-').replace(',', '')}.found"
+        self.out = f"{workload.vectors.work}/{name.replace(' ', '-')}.found"
         environment = one_thread() | {"RAYON_NUM_THREADS": str(build_threads)}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -237,7 +237,7 @@ class Run:
         for key, value in arrays.items():
             job[key] = f"{vectors.work}/{key}.npy"
             np.save(job[key], value)
-        path = f"{vectors.work}/{name.replace(' ', '-').replace(',', '')}.json"
+        path = f"{vectors.work}/{name.replace(' ', '-')}.json"
         with open(path, "w", encoding="utf-8") as file:
             json.dump(job, file)
         return path
@@ -289,13 +289,13 @@ class Run:
         for kind in [kind for kind in FILTERS if kind in vectors.kinds()]:
             workload = vectors.workload(kind)
             graph = self.kept(vectors, "faiss HNSW")
-            points = {"faiss HNSW, bitmap": FILTERED_EFS, "numpy scan": [0, 1], "faiss flat, bitmap": [0]}
+            points = {"faiss HNSW + bitmap": FILTERED_EFS, "numpy scan": [0, 1], "faiss flat + bitmap": [0]}
             sides = [
-                self.peer(name, workload, points[name], **({"keep": graph} if name == "faiss HNSW, bitmap" else {}))
+                self.peer(name, workload, points[name], **({"keep": graph} if name == "faiss HNSW + bitmap" else {}))
                 for name in self.wanted(list(points))
             ]
             results = measure([Ours(self.nearkin, workload, "filters"), *sides], self.args.repetitions)
-            counted = [side.name for side in sides if side.name != "faiss flat, bitmap"]
+            counted = [side.name for side in sides if side.name != "faiss flat + bitmap"]
             ratios = compared(results, counted)
             share = workload.matches.mean() / len(vectors.rows)
             table(f"{vectors.name}: {kind}, {100 * share:.2g} % pass", results, ratios)
@@ -450,6 +450,7 @@ def machine():
     return {name: facts.get(name) for name in names} | {"cores": os.cpu_count(), "avx512": avx512, "load": os.getloadavg()}
 
 
+PEERS = ["hnswlib", "faiss HNSW", "usearch", "hnsw_rs", "faiss HNSW + bitmap", "faiss flat + bitmap", "numpy scan"]
 PARTS = ["ann", "filters", "tenants", "batches", "half", "build", "open"]
 
 
@@ -465,10 +466,13 @@ def main():
     parser.add_argument("--build-repetitions", type=int, default=1)
     parser.add_argument("--build-threads", type=int, default=1, help="of every side that builds")
     parser.add_argument("--queries", type=int, help="the first so many of each set")
-    parser.add_argument("--peers", help="names, with commas between them; all without")
+    parser.add_argument("--peers", help="of ann and filters: names, with commas between them; all without")
     parser.add_argument("--hnsw-rs", default=f"{here}/hnsw_rs/target/release/hnsw-rs-peer")
     parser.add_argument("--work", default=f"{here}/work", help="collections, indices and widened rows are kept here")
     args = parser.parse_args()
+    unknown = set(args.peers.split(",") if args.peers else []) - set(PEERS)
+    if unknown:
+        parser.error(f"--peers: expected some of {', '.join(PEERS)}, received {', '.join(sorted(unknown))}")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     packages = {name: version(name) for name in ("numpy", "hnswlib", "faiss-cpu", "usearch")}
     result = {"commit": commit, "machine": machine(), "packages": packages | {"hnsw_rs": "0.3.5"}, "sets": {}}

@@ -254,8 +254,8 @@ SIDES = {
     "hnswlib": Hnswlib,
     "faiss HNSW": Faiss,
     "usearch": Usearch,
-    "faiss HNSW, bitmap": FaissFiltered,
-    "faiss flat, bitmap": FaissFlatFiltered,
+    "faiss HNSW + bitmap": FaissFiltered,
+    "faiss flat + bitmap": FaissFlatFiltered,
     "numpy scan": Scan,
     "hnswlib per tenant": HnswlibPerTenant,
 }
