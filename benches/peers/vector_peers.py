@@ -16,6 +16,12 @@ import time
 import numpy as np
 
 
+def whole(path, save):
+    """Saves aside, so that a run that is stopped leaves no half of an index."""
+    save(path + ".part")
+    os.rename(path + ".part", path)
+
+
 class Hnswlib:
     """All queries in one call."""
 
@@ -29,7 +35,7 @@ class Hnswlib:
             self.index.init_index(len(rows), ef_construction=job["ef_construction"], M=job["m"])
             self.index.add_items(rows, num_threads=job["threads"])
             if kept:
-                self.index.save_index(kept)
+                whole(kept, self.index.save_index)
         self.index.set_num_threads(1)
 
     @staticmethod
@@ -64,7 +70,7 @@ class Faiss:
             for start in range(0, len(rows), 100_000):
                 self.index.add(np.ascontiguousarray(rows[start : start + 100_000]))
             if kept:
-                faiss.write_index(self.index, kept)
+                whole(kept, lambda path: faiss.write_index(self.index, path))
         faiss.omp_set_num_threads(1)
 
     def empty(self, job, dim):
@@ -147,7 +153,7 @@ class Usearch:
         else:
             self.index.add(np.arange(len(rows)), rows, threads=job["threads"])
             if kept:
-                self.index.save(kept)
+                whole(kept, self.index.save)
 
     def about(self):
         return {"index_bytes": self.index.serialized_length}
