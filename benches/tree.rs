@@ -1,214 +1,271 @@
-//! The clustering tree on a real set of tenants: recall against queries per second on one thread, beside a plain scan of
-//! the tenant's rows and a search of the whole set.
+//! The clustering tree on one thread: recall against queries per second over the rows that a tenant or a filter passes,
+//! beside a scan of all of them, by codes and raw.
 //!
-//! `cargo bench --no-default-features --bench tree -- SET ROWS.jsonl`, where `SET` holds `base.npy`, `queries.npy` and
-//! `gt/`, and `ROWS.jsonl` the rows' fields, unpacked; the tenant is the field `maintainer`. `SET/gt/tenant.filters.jsonl`
-//! may be given as a third argument, unpacked: the tenant of each query. Prints one JSON object per line.
+//! ```text
+//! cargo bench --bench tree -- SET [RUNS.jsonl ...]   all rows, and for each file the rows that it names
+//! cargo bench --bench tree -- SET --lengths          runs of 16 to 12,800 rows: from which length a skeleton pays
+//! ```
+//!
+//! SET holds base.npy, queries.npy and set.json, whose `metric` counts. Line `q` of a RUNS file is `{"rows": [...]}`, the
+//! numbers of the base rows that query `q` may find. Skeletons are built once for each run, as a cache would have them; their
+//! building is printed beside. Times are processor time, the least of several passes, with all that a query costs in them.
+//! A neighbor counts if it is no farther than the tenth of the exact answer. Prints one JSON object per line.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use nearkin::backend::cpu::Cpu;
 use nearkin::core::metric::Metric;
+use nearkin::core::mix::stream;
 use nearkin::core::rows::Rows;
+use nearkin::distance::simd::coded::Bits;
+use nearkin::index::graph::codes::Codes;
+use nearkin::index::graph::raw::RawRows;
 use nearkin::index::tree::{
-    BuildParams, Built, FloatRows, Run, SearchParams, Skeleton, Tenants, build, flat, search,
+    BuildParams, Built, DistanceScan, Found, Run, Scratch, SearchParams, Skeleton, Tenants, build,
+    flat, flat_reranked, search_reranked,
 };
 use nearkin::record::npy;
-use rayon::ThreadPoolBuilder;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde_json::{Value, json};
 
 const K: usize = 10;
 
-/// Rows beyond which a tenant is called large.
-const LARGE: usize = 500;
-
 /// Passes over the queries, of which the fastest counts: other work on the machine only slows.
-const N_PASSES: usize = 7;
+const N_PASSES: usize = 5;
+
+/// Rows of a list of a skeleton.
+const MAX_LISTS: [usize; 2] = [32, 128];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let [set, fields, filters] = &args[..] else {
-        println!("give a set, its rows' fields and the queries' filters");
+    let [set, more @ ..] = &args[..] else {
+        println!("give a set");
         return;
     };
-    let set = Path::new(set);
-    let base = npy::read(&set.join("base.npy")).expect("rows");
-    let queries = npy::read(&set.join("queries.npy")).expect("queries");
-    let metric = Metric::Cosine;
-    let pool = Arc::new(ThreadPoolBuilder::new().num_threads(1).build().expect("a thread"));
-    let backend = Cpu::new(Arc::clone(&pool), 8 << 30);
-    let started = Instant::now();
-    let params = BuildParams::default();
-    let built = build((&backend, &pool), &base, metric, &params).expect("a tree");
-    let build_s = started.elapsed().as_secs_f64();
-    let rows = built.ordered(&base);
-    let (tenants, names) = tenants(&built, fields);
-    let n_rows = rows.n_rows() as f64;
-    println!(
-        "{}",
-        json!({
-            "n_rows": rows.n_rows(), "dim": rows.dim(), "build_s": build_s, "n_nodes": built.tree.nodes().len(),
-            "tree_bytes_per_row": built.tree.n_bytes() as f64 / n_rows,
-            "path_bytes_per_row": 8.0, "n_tenants": tenants.len(),
-            "run_bytes_per_row": tenants.n_bytes() as f64 / n_rows,
-        })
+    let bench = Bench::load(Path::new(set));
+    if more.iter().any(|arg| arg == "--lengths") {
+        return bench.lengths();
+    }
+    for file in more {
+        let name = Path::new(file).file_stem().expect("a file").to_string_lossy();
+        bench.measure(&name, &bench.runs(file));
+    }
+    let whole = Run::new((0..bench.rows.n_rows() as u32).collect(), &bench.built.paths);
+    bench.measure(
+        "all",
+        &std::iter::repeat_n(Arc::new(whole.expect("all rows")), bench.queries.n_rows())
+            .collect::<Vec<_>>(),
     );
-    grants(&built, &tenants);
-    // A tenant without rows has an empty run.
-    let none = Run::default();
-    let asked: Vec<&Run> = lines(filters)
-        .map(|line| line["filter"]["eq"][1].as_str().expect("a tenant").to_owned())
-        .map(|name| names.get(&name).and_then(|&tenant| tenants.run(tenant)).unwrap_or(&none))
-        .collect();
-    let bench = Bench { built: &built, rows: &rows, queries: &queries, metric };
-    let own: Vec<Asked<'_>> = asked.into_iter().enumerate().collect();
-    let large: Vec<Asked<'_>> = own.iter().copied().filter(|(_, run)| run.len() > LARGE).collect();
-    let whole = Run::new((0..rows.n_rows() as u32).collect(), &built.paths).expect("all rows");
-    let all: Vec<Asked<'_>> = (0..queries.n_rows()).map(|q| (q, &whole)).collect();
-    for max_list in [32, 128] {
-        bench.measure("tenant", &own, max_list);
-        bench.measure("large tenant", &large, max_list);
-    }
-    bench.measure("all", &all, 128);
 }
 
-fn lines(path: &str) -> impl Iterator<Item = Value> {
-    let text = fs::read_to_string(path).expect("an unpacked file");
-    let values: Vec<Value> =
-        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    values.into_iter()
+/// Seconds that all threads of this process have computed.
+fn cpu_seconds() -> f64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }
 
-/// The tenants' runs, and their numbers by name.
-fn tenants(built: &Built, fields: &str) -> (Tenants, BTreeMap<String, u32>) {
-    let mut names = BTreeMap::new();
-    let mut of_row = Vec::new();
-    for line in lines(fields) {
-        let n = names.len() as u32;
-        let name = line["maintainer"].as_str().expect("a maintainer").to_owned();
-        of_row.push(*names.entry(name).or_insert(n));
-    }
-    let mut slots = vec![Vec::new(); names.len()];
-    for (slot, &row) in built.order.iter().enumerate() {
-        slots[of_row[row as usize] as usize].push(slot as u32);
-    }
-    let mut tenants = Tenants::default();
-    for (tenant, slots) in slots.into_iter().enumerate() {
-        tenants.replace(tenant as u32, Run::new(slots, &built.paths).expect("slots of the tree"));
-    }
-    (tenants, names)
-}
-
-/// Every row is granted to the tenant after its own, and that is revoked.
-fn grants(built: &Built, tenants: &Tenants) {
-    let mut changed = tenants.clone();
-    let n = tenants.len() as u32;
-    let all: Vec<(u32, u32)> = tenants
-        .iter()
-        .flat_map(|(tenant, run)| run.slots().iter().map(move |&slot| ((tenant + 1) % n, slot)))
-        .collect();
-    let us = |started: Instant| started.elapsed().as_secs_f64() * 1e6 / all.len() as f64;
-    let started = Instant::now();
-    for &(tenant, slot) in &all {
-        assert!(changed.grant(tenant, slot, &built.paths).expect("a slot"));
-    }
-    let grant_us = us(started);
-    let started = Instant::now();
-    for &(tenant, slot) in &all {
-        assert!(changed.revoke(tenant, slot, &built.paths).expect("a slot"));
-    }
-    println!("{}", json!({"grant_us": grant_us, "revoke_us": us(started)}));
-    assert!(changed == *tenants);
-}
-
-/// A query's number and the run that it is asked of.
-type Asked<'a> = (usize, &'a Run);
-
-struct Bench<'a> {
-    built: &'a Built,
-    rows: &'a Rows,
-    queries: &'a Rows,
+struct Bench {
+    built: Built,
+    rows: Rows,
+    queries: Rows,
+    wide: Vec<Vec<f32>>,
     metric: Metric,
+    codes: Codes,
 }
 
-impl Bench<'_> {
-    fn measure(&self, what: &str, asked: &[Asked<'_>], max_list: usize) {
-        let n = asked.len() as f64;
-        let held = FloatRows::new(self.rows, self.metric).expect("float rows");
+impl Bench {
+    fn load(set: &Path) -> Self {
+        let base = npy::read(&set.join("base.npy")).expect("rows");
+        let queries = npy::read(&set.join("queries.npy")).expect("queries");
+        let about = fs::read_to_string(set.join("set.json")).expect("set.json");
+        let about: Value = serde_json::from_str(&about).expect("JSON");
+        let metric: Metric = about["metric"].as_str().expect("a metric").parse().expect("a metric");
+        let pool: Arc<ThreadPool> =
+            Arc::new(ThreadPoolBuilder::new().num_threads(1).build().expect("a thread"));
+        let backend = Cpu::new(Arc::clone(&pool), 8 << 30);
+        let began = cpu_seconds();
+        let params = BuildParams::default();
+        let built = build((&backend, &pool), &base, metric, &params).expect("a tree");
+        let build_s = cpu_seconds() - began;
+        let began = cpu_seconds();
+        let placed = built.tree.place(&pool, &base).expect("rows of the tree");
+        let place_us = (cpu_seconds() - began) * 1e6 / placed.len() as f64;
+        let rows = built.ordered(&base);
+        let codes = Codes::of(&pool, metric, Bits::Four, &rows, 1).expect("codes");
         let wide = |q: usize| {
-            let mut values = vec![0.0; self.queries.dim()];
-            self.queries.widen(q, &mut values);
+            let mut values = vec![0.0; queries.dim()];
+            queries.widen(q, &mut values);
             values
         };
-        // Queries of one run share its skeleton, as a cache would have it.
-        let started = Instant::now();
-        let mut skeletons: BTreeMap<*const Run, Skeleton> = BTreeMap::new();
-        for &(_, run) in asked {
-            skeletons.entry(run).or_insert_with(|| {
-                Skeleton::build(&self.built.tree, &self.built.paths, run.slots(), max_list)
-                    .expect("a run of this tree")
-            });
-        }
-        let skeleton_us = started.elapsed().as_secs_f64() * 1e6 / skeletons.len() as f64;
-        let n_bytes: u64 = skeletons.values().map(Skeleton::n_bytes).sum();
-        let mean_rows = asked.iter().map(|(_, run)| run.len()).sum::<usize>() as f64 / n;
+        let wide = (0..queries.n_rows()).map(wide).collect();
         println!(
             "{}",
             json!({
-                "what": what, "max_list": max_list, "n_queries": asked.len(), "rows": mean_rows,
-                "n_skeletons": skeletons.len(), "skeleton_us": skeleton_us, "skeleton_bytes": n_bytes,
+                "n_rows": rows.n_rows(), "dim": rows.dim(), "build_s": build_s, "place_us": place_us,
+                "n_nodes": built.tree.nodes().len(),
+                "tree_bytes_per_row": built.tree.n_bytes() as f64 / rows.n_rows() as f64,
             })
         );
-        let scan_one = |&(q, run): &Asked<'_>| {
-            let mut scan = held.scan(self.queries, q).expect("a query");
-            flat(run.slots(), &mut scan, K).expect("a run")
+        Self { built, rows, queries, wide, metric, codes }
+    }
+
+    /// The runs of a file, one per query; equal ones are one.
+    fn runs(&self, file: &str) -> Vec<Arc<Run>> {
+        let mut slot_of = vec![0; self.rows.n_rows()];
+        for (slot, &row) in self.built.order.iter().enumerate() {
+            slot_of[row as usize] = slot as u32;
+        }
+        let mut known: HashMap<Vec<u32>, Arc<Run>> = HashMap::new();
+        let text = fs::read_to_string(file).expect("runs");
+        let run = |line: &str| {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            let rows = line["rows"].as_array().expect("rows").iter();
+            let slots: Vec<u32> =
+                rows.map(|row| slot_of[row.as_u64().expect("a row") as usize]).collect();
+            let new = || Run::new(slots.clone(), &self.built.paths).expect("slots of the tree");
+            Arc::clone(known.entry(slots.clone()).or_insert_with(|| Arc::new(new())))
         };
-        let truth: Vec<_> = asked.iter().map(scan_one).collect();
-        let qps = fastest(asked, &mut |ask| drop(scan_one(ask)));
-        println!("{}", json!({"what": what, "by": "flat", "qps": qps}));
-        for (ef, patience) in
-            [(10, 1), (10, 2), (16, 2), (32, 2), (32, 4), (64, 2), (128, 2), (256, 2)]
-        {
-            let params = SearchParams { k: K, ef, patience, ..SearchParams::default() };
-            let one = |&(q, run): &Asked<'_>| {
-                let mut scan = held.scan(self.queries, q).expect("a query");
-                let on = (&self.built.tree, &skeletons[&std::ptr::from_ref(run)]);
-                search(on, run.slots(), &wide(q), &mut scan, &params).expect("a run")
-            };
-            let (mut n_right, mut n_all, mut n_rows, mut n_centroids) = (0, 0, 0, 0);
-            for (ask, truth) in asked.iter().zip(&truth) {
-                let found = one(ask);
-                // Ties of the last one count.
-                let last = truth.neighbors.last().map_or(0.0, |last| last.distance);
-                n_right += found.neighbors.iter().filter(|near| near.distance <= last).count();
-                n_all += truth.neighbors.len();
-                n_rows += found.touched.n_rows;
-                n_centroids += found.touched.n_centroids;
-            }
-            let qps = fastest(asked, &mut |ask| drop(one(ask)));
+        let runs: Vec<Arc<Run>> = text.lines().map(run).collect();
+        let mut tenants = Tenants::default();
+        known.into_values().zip(0..).for_each(|(run, tenant)| {
+            tenants.replace(tenant, Run::clone(&run));
+        });
+        println!("{}", json!({"runs": tenants.len(), "bytes": tenants.n_bytes()}));
+        runs
+    }
+
+    fn skeletons(&self, runs: &[Arc<Run>], max_list: usize) -> Vec<Arc<Skeleton>> {
+        let mut built: HashMap<*const Run, Arc<Skeleton>> = HashMap::new();
+        let began = cpu_seconds();
+        for run in runs {
+            built.entry(Arc::as_ptr(run)).or_insert_with(|| {
+                let (tree, paths) = (&self.built.tree, &self.built.paths);
+                Arc::new(Skeleton::build(tree, paths, run, max_list).expect("a run of this tree"))
+            });
+        }
+        let seconds = cpu_seconds() - began;
+        let n_rows: usize = built.values().map(|skeleton| skeleton.n_rows()).sum();
+        let n_bytes: u64 = built.values().map(|skeleton| skeleton.n_bytes()).sum();
+        println!(
+            "{}",
+            json!({
+                "max_list": max_list, "n_skeletons": built.len(), "rows": n_rows,
+                "us_each": seconds * 1e6 / built.len() as f64, "ns_per_row": seconds * 1e9 / n_rows as f64,
+                "bytes_per_row": n_bytes as f64 / n_rows as f64,
+            })
+        );
+        runs.iter().map(|run| Arc::clone(&built[&Arc::as_ptr(run)])).collect()
+    }
+
+    /// All ways of answering; what is printed is the mean of all queries.
+    fn measure(&self, what: &str, runs: &[Arc<Run>]) {
+        let raw = RawRows::new(&self.rows, self.metric).expect("rows");
+        let n_rows = runs.iter().map(|run| run.len()).sum::<usize>() as f64 / runs.len() as f64;
+        println!("{}", json!({"what": what, "n_queries": runs.len(), "rows": n_rows}));
+        let mut scratch = Scratch::default();
+        let mut exact = |q: usize| {
+            let query = raw.query(&self.queries, q).expect("a query");
+            let mut scan = DistanceScan::new(&raw, &query);
+            flat(runs[q].slots(), &mut scan, K, &mut scratch).expect("a run")
+        };
+        let truth: Vec<Found> = (0..runs.len()).map(&mut exact).collect();
+        let report = |by: Value, one: &mut dyn FnMut(usize) -> Found| {
+            let (qps, recall, touched) = judged(&truth, one);
             println!(
                 "{}",
-                json!({
-                    "what": what, "by": "tree", "max_list": max_list, "ef": ef, "patience": patience,
-                    "recall": n_right as f64 / n_all as f64, "qps": qps, "rows": n_rows as f64 / n,
-                    "centroids": n_centroids as f64 / n,
-                })
+                json!({"what": what, "by": by, "recall": recall, "qps": qps, "touched": touched})
             );
+        };
+        report(json!("flat raw"), &mut exact);
+        let prepare = &mut |q: usize| {
+            std::hint::black_box(self.codes.query(&self.queries, q).expect("a query"));
+            Found::default()
+        };
+        report(json!("code query alone"), prepare);
+        let mut scratch = Scratch::default();
+        for n_rerank in [20, 40, 80] {
+            report(json!({"flat codes": n_rerank}), &mut |q| {
+                self.flat_codes(&raw, q, &runs[q], n_rerank, &mut scratch)
+            });
+        }
+        for max_list in MAX_LISTS {
+            let skeletons = self.skeletons(runs, max_list);
+            for (ef, n_rerank) in [10, 20, 30, 40, 60, 80, 120, 160, 240, 400]
+                .into_iter()
+                .flat_map(|ef| [(ef, 20), (ef, 40)])
+            {
+                let params = SearchParams { k: K, ef, n_rerank };
+                report(json!({"tree codes": max_list, "ef": ef, "n_rerank": n_rerank}), &mut |q| {
+                    self.tree_codes(&raw, q, (&runs[q], &skeletons[q]), &params, &mut scratch)
+                });
+            }
+        }
+    }
+
+    fn flat_codes(
+        &self,
+        raw: &RawRows<'_>,
+        q: usize,
+        run: &Run,
+        n_rerank: usize,
+        scratch: &mut Scratch,
+    ) -> Found {
+        let codes = (&self.codes, &self.codes.query(&self.queries, q).expect("a query"));
+        let raw = (raw, &raw.query(&self.queries, q).expect("a query"));
+        flat_reranked(run.slots(), codes, raw, (K, n_rerank), scratch).expect("a run")
+    }
+
+    fn tree_codes(
+        &self,
+        raw: &RawRows<'_>,
+        q: usize,
+        (run, skeleton): (&Run, &Skeleton),
+        params: &SearchParams,
+        scratch: &mut Scratch,
+    ) -> Found {
+        let codes = (&self.codes, &self.codes.query(&self.queries, q).expect("a query"));
+        let raw = (raw, &raw.query(&self.queries, q).expect("a query"));
+        let (on, query) = ((&self.built.tree, skeleton), &self.wide[q]);
+        search_reranked(on, run.slots(), query, codes, raw, params, scratch).expect("a run")
+    }
+
+    /// One random run of each length, asked by all queries.
+    fn lengths(&self) {
+        for n in (0..).map(|i| 16 << i).take_while(|&n| n <= 12_800.min(self.rows.n_rows())) {
+            let mut slots: Vec<u32> = (0..self.rows.n_rows() as u32).collect();
+            slots.sort_by_key(|&slot| stream(n as u64, slot.into()));
+            slots.truncate(n);
+            let run = Arc::new(Run::new(slots, &self.built.paths).expect("slots"));
+            self.measure(&n.to_string(), &vec![run; self.queries.n_rows()]);
         }
     }
 }
 
-/// Queries per second of the fastest pass.
-fn fastest(asked: &[Asked<'_>], one: &mut dyn FnMut(&Asked<'_>)) -> f64 {
+/// Queries per second of the fastest pass, recall, and what a query touched.
+fn judged(truth: &[Found], one: &mut dyn FnMut(usize) -> Found) -> (f64, f64, Value) {
+    let n = truth.len() as f64;
+    let (mut n_right, mut n_all) = (0, 0);
+    let mut sums = [0; 4];
+    for (q, truth) in truth.iter().enumerate() {
+        let Found { neighbors, touched } = one(q);
+        // Ties of the last one count; raw distances of one row differ by rounding.
+        let last = truth.neighbors.last().map_or(0.0, |last| last.distance) + 1e-6;
+        n_right += neighbors.iter().filter(|near| near.distance <= last).count();
+        n_all += truth.neighbors.len();
+        let touched = [touched.n_rows, touched.n_lists, touched.n_centroids, touched.n_reranked];
+        sums.iter_mut().zip(touched).for_each(|(sum, x)| *sum += x);
+    }
     let pass = |_| {
-        let started = Instant::now();
-        asked.iter().for_each(&mut *one);
-        started.elapsed().as_secs_f64()
+        let began = cpu_seconds();
+        (0..truth.len()).for_each(|q| drop(one(q)));
+        cpu_seconds() - began
     };
     let seconds = (0..N_PASSES).map(pass).fold(f64::INFINITY, f64::min);
-    asked.len() as f64 / seconds
+    let [rows, lists, centroids, reranked] = sums.map(|sum| sum as f64 / n);
+    let touched =
+        json!({"rows": rows, "lists": lists, "centroids": centroids, "reranked": reranked});
+    (n / seconds, n_right as f64 / n_all as f64, touched)
 }

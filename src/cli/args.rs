@@ -7,8 +7,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::backend::open::Device;
 use crate::cli::bench::BenchArgs;
 use crate::cli::doctor::DoctorArgs;
+use crate::cli::index::IndexArgs;
 use crate::cli::ingest::IngestArgs;
 use crate::cli::search::SearchArgs;
+use crate::cli::snapshot::{RestoreArgs, SnapshotArgs};
+use crate::cli::stats::StatsArgs;
+use crate::cli::verify::VerifyArgs;
 use crate::core::metric::Metric;
 use crate::dedup::{Bands, Keep, Method, OutputFormat};
 use crate::embed::Choice;
@@ -30,12 +34,23 @@ pub enum Command {
     Dedup(Box<DedupArgs>),
     /// Show what this machine has, what would be used, and why
     Doctor(DoctorArgs),
-    /// Time every operation beside what the machine can do at most
-    Bench(BenchArgs),
+    /// Time every operation beside what the machine can do at most; or, of a collection, answers and their recall
+    Bench(Box<BenchArgs>),
     /// Put vectors with payloads into a collection, where search finds them.
     Ingest(Box<IngestArgs>),
     /// Find the points of a collection that are nearest to each query, of those a tenant may read and that pass a filter.
     Search(Box<SearchArgs>),
+    /// Bring the index of a collection to all its points, or build it anew
+    Index(IndexArgs),
+    /// Show what collections hold, and what that takes of memory and disk, as JSON
+    Stats(StatsArgs),
+    /// Read every byte of collections or of a snapshot, and say what is damaged, where, and what that loses: exit code 0 if
+    /// all is whole, 5 if not
+    Verify(VerifyArgs),
+    /// Copy a collection, at one version, into a new folder
+    Snapshot(SnapshotArgs),
+    /// Make a new collection of a snapshot
+    Restore(RestoreArgs),
     /// Find every pair of rows that are near each other, in one .npy file or between two; none is missed.
     Pairs(Box<PairsArgs>),
 }

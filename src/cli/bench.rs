@@ -4,6 +4,8 @@
 //! from the caches that hold them, and arithmetic in registers alone. A card's roofs are not measured; what its
 //! launches wait for is.
 
+mod collection;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +16,7 @@ use crate::backend::cpu::minhash::MinHasher;
 use crate::backend::cpu::roofline::{MEMORY_BYTES, Roofline};
 use crate::backend::open::{Device, Opened, open};
 use crate::backend::{Backend, BackendKind, Queueing, RabitqScan, Stream, Tile};
+use crate::cli::bench::collection::CollectionBenchArgs;
 use crate::cli::{pool, say};
 use crate::core::allow::Allow;
 use crate::core::metric::Metric;
@@ -43,6 +46,9 @@ pub struct BenchArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub of: CollectionBenchArgs,
 }
 
 /// Seconds that one case may take, repetitions included.
@@ -85,6 +91,9 @@ struct Roofs {
 }
 
 pub fn run(args: &BenchArgs) -> Result<u8> {
+    if let Some(data) = &args.of.data {
+        return collection::run(data, &args.of, args.threads);
+    }
     let pool = pool(Some(args.threads))?;
     let opened = open(args.device, &pool, 16 << 30, None)?;
     let mut roofs = match opened.backend.facts().kind {

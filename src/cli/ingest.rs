@@ -1,17 +1,25 @@
-//! `nearkin ingest`.
+//! `nearkin ingest`: everything is checked, then everything is stored. What does not fit in memory is read twice.
+
+mod check;
+mod files;
+mod json;
+mod source;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde_json::Value;
-
-use crate::cli::{lines, progress, say};
-use crate::core::ids::PointId;
+use crate::cli::args::parse_bytes;
+use crate::cli::ingest::check::Checker;
+use crate::cli::ingest::files::FilePoints;
+use crate::cli::ingest::json::JsonPoints;
+use crate::cli::ingest::source::{Block, Held, Points, each_block};
+use crate::cli::vectors::VectorArgs;
+use crate::cli::{complain, pool, progress, say};
+use crate::core::limits::INGEST_HELD_BYTES;
 use crate::core::metric::Metric;
-use crate::core::rows::Rows;
-use crate::engine::{NewPoint, Settings, Writer, folder};
+use crate::dedup::Progress;
+use crate::engine::{Collection, Settings, Vectors, Writer, folder};
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::npy;
 use crate::store::columns::Kind;
 use crate::store::columns::path::Path as Field;
 
@@ -25,17 +33,30 @@ pub struct IngestArgs {
     #[arg(long, value_name = "NAME")]
     pub collection: String,
 
-    /// Vectors: a .npy file of f32, f16, u8 or int8, one row per point
-    #[arg(long, value_name = "X.npy")]
-    pub vectors: PathBuf,
+    /// Vectors, one row per point: .npy (f32, f16, f64, u8, int8), .fvecs, .bvecs, or .parquet, whose other columns are the
+    /// payload unless --payload is given
+    #[arg(long, value_name = "FILE", required_unless_present = "jsonl")]
+    pub vectors: Option<PathBuf>,
+
+    /// Points, one per line: {"id": 1, "vector": [0.5, 1], "payload": {"a": "b"}}; also gzip or zstd; - is the standard
+    /// input. Ids are row numbers if no line has one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["vectors", "payload", "ids", "id_field", "vector_field"])]
+    pub jsonl: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub read: VectorArgs,
 
     /// Payloads: JSON Lines, one object per row in the same order; also gzip or zstd
     #[arg(long, value_name = "P.jsonl")]
     pub payload: Option<PathBuf>,
 
     /// Ids: one number or UUID per line; without, row numbers. A point of the same id is replaced
-    #[arg(long, value_name = "IDS.txt")]
+    #[arg(long, value_name = "IDS.txt", conflicts_with = "id_field")]
     pub ids: Option<PathBuf>,
+
+    /// Column of the ids in Parquet; it is not in the payload
+    #[arg(long, value_name = "F")]
+    pub id_field: Option<String>,
 
     /// cosine, dot, l2 or l1
     #[arg(long, default_value = "cosine", value_name = "METRIC")]
@@ -49,10 +70,15 @@ pub struct IngestArgs {
     /// can be filtered too, by reading payloads
     #[arg(long = "index-field", value_name = "FIELD:KIND", value_parser = indexed)]
     pub index_fields: Vec<(Field, Kind)>,
-}
 
-/// Points stored at once.
-const BLOCK: usize = 10_000;
+    /// Threads; all cores without
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+
+    /// Memory for vectors and their codes while the index is built
+    #[arg(long, default_value = "16GiB", value_name = "BYTES", value_parser = parse_bytes)]
+    pub memory: u64,
+}
 
 fn indexed(text: &str) -> Result<(Field, Kind)> {
     let Some((field, kind)) = text.rsplit_once(':') else {
@@ -62,98 +88,193 @@ fn indexed(text: &str) -> Result<(Field, Kind)> {
 }
 
 pub fn run(args: &IngestArgs) -> Result<u8> {
-    let began = Instant::now();
-    let folder = folder(&args.data, &args.collection)?;
-    let rows = npy::read(&args.vectors)?;
-    let settings = Settings {
-        dim: rows.dim(),
-        metric: args.metric,
-        dtype: rows.dtype(),
-        tenant_field: args.tenant_field.clone(),
-        indexed: args.index_fields.clone(),
-    };
-    let ids = ids(args, rows.n_rows())?;
-    // Everything that can be refused is, before anything is written.
-    let payloads = match &args.payload {
-        Some(path) => payloads(path, rows.n_rows())?,
-        None => vec![Value::Object(serde_json::Map::new()); rows.n_rows()],
-    };
-    rows.check(args.metric).map_err(|error| error.within(args.vectors.display()))?;
-    std::fs::create_dir_all(&args.data)
-        .map_err(|error| Error::io("create folder", &args.data, &error))?;
-    let mut writer = Writer::open(&folder, &settings)?;
-    store(&mut writer, &rows, ids, payloads)?;
-    say(format_args!(
-        "{} points of {} {} values in {} ({:.1} s)",
-        rows.n_rows(),
-        rows.dim(),
-        rows.dtype().name(),
-        folder.display(),
-        began.elapsed().as_secs_f64()
-    ));
+    ingest(args, INGEST_HELD_BYTES)?;
     Ok(0)
 }
 
-fn store(writer: &mut Writer, rows: &Rows, ids: Vec<PointId>, payloads: Vec<Value>) -> Result<()> {
+/// Checks and stores what is asked for; at most about `held_bytes` of it stay in memory in between.
+fn ingest(args: &IngestArgs, held_bytes: u64) -> Result<()> {
+    let began = Instant::now();
+    let mut job = Job::new(args)?;
+    let (points, input) = open(args)?;
+    let n_bytes = std::fs::metadata(input).map_or(0, |meta| meta.len());
     let progress = progress::for_stderr();
-    progress.stage("store", rows.n_bytes());
-    let mut points = ids.into_iter().zip(payloads).map(|(id, payload)| NewPoint { id, payload });
-    for start in (0..rows.n_rows()).step_by(BLOCK) {
-        let block = rows.slice(start..(start + BLOCK).min(rows.n_rows()));
-        let some: Vec<NewPoint> = points.by_ref().take(block.n_rows()).collect();
-        writer.upsert(&some, &block)?;
-        progress.advance(block.n_bytes());
+    if is_stdin(input) {
+        // It cannot be read twice: each block is checked before it is stored.
+        progress.stage("store", 0);
+        let read = each_block(points, &mut |block| {
+            job.check(&block)?;
+            job.store(block, progress.as_ref())
+        });
+        read.map_err(|error| job.after_what_is_stored(error))?;
+    } else {
+        // Everything that can be refused is, before anything is written.
+        progress.stage("check", n_bytes);
+        let mut held = Held::new(held_bytes);
+        each_block(points, &mut |block| {
+            progress.advance(block.n_bytes);
+            job.check(&block)?;
+            held.keep(block);
+            Ok(())
+        })?;
+        progress.stage("store", n_bytes);
+        let store = &mut |block| job.store(block, progress.as_ref());
+        let read = match held.into_blocks() {
+            Some(blocks) => blocks.into_iter().try_for_each(store),
+            None => each_block(open(args)?.0, store),
+        };
+        read.map_err(|error| job.after_what_is_stored(error))?;
     }
+    let stored_s = began.elapsed().as_secs_f64();
+    let (folder, said) = job.finish(input)?;
+    progress.stage("index", 0);
+    let pool = pool(args.threads)?;
+    let indexed = Collection::index(&folder, &pool, args.memory);
+    drop(progress);
+    let indexed =
+        indexed.map_err(|error| error.within(format_args!("{said}; its index was not built")))?;
+    indexed.notes.iter().for_each(|note| complain(format_args!("{note}")));
+    let index_s = began.elapsed().as_secs_f64() - stored_s;
+    say(format_args!("{said} ({stored_s:.1} s, index {index_s:.1} s)"));
     Ok(())
 }
 
-/// An id for every row, each once.
-fn ids(args: &IngestArgs, n_rows: usize) -> Result<Vec<PointId>> {
-    let Some(path) = &args.ids else {
-        return Ok((0..n_rows as u64).map(PointId::Num).collect());
-    };
-    let mut ids = Vec::with_capacity(n_rows);
-    lines::each(path, &mut |n, line| {
-        let place = format_args!("{}, line {n}", path.display());
-        ids.push(line.parse().map_err(|error: Error| error.within(place))?);
-        Ok(())
-    })?;
-    as_many("ids", path, ids.len(), n_rows)?;
-    let mut sorted: Vec<(PointId, usize)> = ids.iter().copied().zip(1..).collect();
-    sorted.sort_unstable();
-    match sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        Some(pair) => {
-            let what = format!("id {} stands in line {} too", pair[1].0, pair[0].1);
-            Err(at(path, pair[1].1, "id_duplicate", &what))
+fn is_stdin(input: &Path) -> bool {
+    input == Path::new("-")
+}
+
+/// The points that are asked for, from their beginning, and the file that has their vectors.
+fn open(args: &IngestArgs) -> Result<(Box<dyn Points>, &Path)> {
+    if let Some(path) = &args.jsonl {
+        return Ok((Box::new(JsonPoints::open(path, args.read.storage)?), path));
+    }
+    let path = args.vectors.as_deref().expect("required unless --jsonl is given");
+    Ok((Box::new(FilePoints::open(path, args)?), path))
+}
+
+/// What has been checked and stored so far.
+struct Job<'a> {
+    args: &'a IngestArgs,
+    folder: PathBuf,
+    checker: Checker,
+    /// Known from the first block on.
+    settings: Option<Settings>,
+    writer: Option<Writer>,
+    n_checked: usize,
+    n_stored: usize,
+    /// What the vectors were before they became what is kept, if that is another type.
+    made_of: Option<&'static str>,
+}
+
+impl<'a> Job<'a> {
+    fn new(args: &'a IngestArgs) -> Result<Self> {
+        let folder = folder(&args.data, &args.collection)?;
+        let checker = Checker::new(args.metric, args.tenant_field.clone());
+        let (settings, writer, made_of) = (None, None, None);
+        Ok(Self { args, folder, checker, settings, writer, n_checked: 0, n_stored: 0, made_of })
+    }
+
+    fn check(&mut self, block: &Block) -> Result<()> {
+        if self.settings.is_none() {
+            let (dim, dtype) = (block.rows.dim(), block.rows.dtype());
+            let settings = Settings {
+                tenant_field: self.args.tenant_field.clone(),
+                indexed: self.args.index_fields.clone(),
+                ..Settings::of_vector(dim, self.args.metric, dtype)
+            };
+            settings.check()?;
+            // A collection of other settings is better found now than after the last row.
+            let is_there =
+                std::fs::read_dir(&self.folder).is_ok_and(|mut files| files.next().is_some());
+            if is_there {
+                self.writer = Some(Writer::open(&self.folder, &settings)?);
+            }
+            self.settings = Some(settings);
+            self.made_of = block.made_of;
         }
-        None => Ok(ids),
+        self.checker.check(block)?;
+        self.n_checked += block.points.len();
+        Ok(())
+    }
+
+    fn store(&mut self, block: Block, progress: &dyn Progress) -> Result<()> {
+        if self.writer.is_none() {
+            let settings = self.settings.as_ref().expect("a block was checked");
+            std::fs::create_dir_all(&self.args.data)
+                .map_err(|error| Error::io("create folder", &self.args.data, &error))?;
+            self.writer = Some(Writer::open(&self.folder, settings)?);
+        }
+        let writer = self.writer.as_mut().expect("opened above");
+        writer.upsert(&block.points, &Vectors::only(&block.rows))?;
+        self.n_stored += block.points.len();
+        progress.advance(block.n_bytes);
+        Ok(())
+    }
+
+    fn after_what_is_stored(&self, error: Error) -> Error {
+        match self.n_stored {
+            0 => error,
+            n => error.within(format_args!("after {n} points that are stored")),
+        }
+    }
+
+    /// The folder, in which nothing is open any more, and what was stored there, as text.
+    fn finish(self, input: &Path) -> Result<(PathBuf, String)> {
+        let Some(settings) = self.settings else {
+            let message = format!("{}: no rows", input.display());
+            return Err(Error::new(ErrorKind::BadInput, "input_empty", message));
+        };
+        let (n_checked, n_stored) = (self.n_checked, self.n_stored);
+        if n_checked != n_stored {
+            let message = format!(
+                "{}: {n_checked} rows when it was checked, {n_stored} when it was stored",
+                input.display()
+            );
+            return Err(Error::new(ErrorKind::Accounting, "input_changed", message));
+        }
+        let made_of = self.made_of.map_or(String::new(), |from| format!(", made of {from},"));
+        let vector = &settings.vectors[0];
+        let said = format!(
+            "{n_stored} points of {} {} values{made_of} in {}",
+            vector.dim,
+            vector.dtype.name(),
+            self.folder.display()
+        );
+        Ok((self.folder, said))
     }
 }
 
-/// A payload for every row.
-fn payloads(path: &Path, n_rows: usize) -> Result<Vec<Value>> {
-    let mut payloads = Vec::with_capacity(n_rows);
-    lines::each(path, &mut |n, line| {
-        let payload: Value =
-            serde_json::from_str(line).map_err(|error| at(path, n, "payload_json", &error))?;
-        if !payload.is_object() {
-            return Err(at(path, n, "payload_type", &"no JSON object"));
-        }
-        payloads.push(payload);
-        Ok(())
-    })?;
-    as_many("payloads", path, payloads.len(), n_rows)?;
-    Ok(payloads)
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
 
-fn at(path: &Path, line: usize, code: &'static str, what: &dyn std::fmt::Display) -> Error {
-    Error::new(ErrorKind::BadInput, code, format!("{}, line {line}: {what}", path.display()))
-}
+    use clap::Parser;
 
-fn as_many(what: &str, path: &Path, found: usize, n_rows: usize) -> Result<()> {
-    if found == n_rows {
-        return Ok(());
+    use super::*;
+    use crate::engine::Collection;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: IngestArgs,
     }
-    let message = format!("{}: {found} {what} for {n_rows} vectors", path.display());
-    Err(Error::new(ErrorKind::BadInput, "rows_differ", message))
+
+    #[test]
+    fn what_does_not_fit_in_memory_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let line = |i| format!("{{\"id\": {}, \"vector\": [{i}, 1]}}\n", i * 7);
+        let lines: String = (0..15_000).map(line).collect();
+        std::fs::write(at("p.jsonl"), &lines).unwrap();
+        let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
+        // All of it, the first block of it, nothing.
+        for (name, held_bytes) in [("all", 64 << 20), ("some", 1_800_000), ("none", 0)] {
+            let (data, path) = (at("data"), at("p.jsonl"));
+            let args = ["ingest", &data, "--collection", name, "--jsonl", &path];
+            ingest(&Typed::parse_from(args).args, held_bytes).unwrap();
+            let collection =
+                Collection::open(Path::new(&data).join(name).as_path(), &pool, 1 << 30);
+            assert_eq!(collection.unwrap().n_points().unwrap(), 15_000, "{name}");
+        }
+    }
 }

@@ -4,12 +4,17 @@ mod args;
 mod bench;
 mod dedup;
 mod doctor;
+mod index;
 mod ingest;
 mod lines;
 mod pair_file;
 mod pairs;
 mod progress;
 mod search;
+mod snapshot;
+mod stats;
+mod vectors;
+mod verify;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -34,6 +39,11 @@ pub fn main() -> ExitCode {
         Command::Ingest(args) => ingest::run(&args),
         Command::Pairs(args) => pairs::run(*args),
         Command::Search(args) => search::run(&args),
+        Command::Index(args) => index::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Snapshot(args) => snapshot::snapshot(&args),
+        Command::Restore(args) => snapshot::restored(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

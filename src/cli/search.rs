@@ -9,13 +9,14 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::cli::args::parse_bytes;
+use crate::cli::vectors::VectorArgs;
 use crate::cli::{complain, lines, pool};
 use crate::core::ids::PointId;
 use crate::core::rows::Rows;
-use crate::engine::{Answer, Ask, Collection, folder};
+use crate::engine::{Answer, Ask, Collection, How, folder};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::plan::filter::Filter;
-use crate::record::npy;
+use crate::record::vector_file::read_all;
 
 #[derive(Debug, clap::Args)]
 pub struct SearchArgs {
@@ -27,9 +28,12 @@ pub struct SearchArgs {
     #[arg(long, value_name = "NAME")]
     pub collection: String,
 
-    /// Queries: a .npy file, one row per query
-    #[arg(long, value_name = "Q.npy")]
+    /// Queries: a .npy, .fvecs, .bvecs or .parquet file, one row per query
+    #[arg(long, value_name = "FILE")]
     pub vectors: PathBuf,
+
+    #[command(flatten)]
+    pub read: VectorArgs,
 
     /// Points per query, at most 1,024; fewer only where fewer pass
     #[arg(long, default_value_t = 10, value_name = "K")]
@@ -51,9 +55,17 @@ pub struct SearchArgs {
     #[arg(long, value_name = "FILE")]
     pub filters_from: Option<PathBuf>,
 
-    /// Demand exact answers; every way of this version is exact
-    #[arg(long)]
+    /// Only exact answers
+    #[arg(long, conflicts_with_all = ["recall", "ef"])]
     pub exact: bool,
+
+    /// Share of the nearest points that answers are to find, measured on rows of the collection
+    #[arg(long, value_name = "SHARE", default_value_t = How::default().recall, conflicts_with = "ef")]
+    pub recall: f32,
+
+    /// Width of the beam, in place of a recall
+    #[arg(long, value_name = "EF")]
+    pub ef: Option<usize>,
 
     /// Say with each answer how it was found, what was predicted and what it took
     #[arg(long)]
@@ -85,15 +97,18 @@ pub fn run(args: &SearchArgs) -> Result<u8> {
         let message = format!("{} exists; --overwrite replaces it", args.out.display());
         return Err(Error::usage("output_exists", message));
     }
-    let queries = npy::read(&args.vectors)?;
+    let queries = read_all(&args.vectors, args.read.vector_field.as_deref(), args.read.storage)?;
     let asks = asks(args, queries.n_rows())?;
     let pool = pool(args.threads)?;
+    let began = Instant::now();
     let collection = Collection::open(&folder(&args.data, &args.collection)?, &pool, args.memory)?;
+    let opening_s = began.elapsed().as_secs_f64();
+    collection.notes().iter().for_each(|note| complain(format_args!("{note}")));
     // Written aside: a run that fails leaves an earlier answer as it was.
     let mut part = args.out.clone().into_os_string();
     part.push(".part");
     let part = PathBuf::from(part);
-    let written = answer_all(args, &collection, &queries, &asks, &part);
+    let written = answer_all(args, &collection, &queries, &asks, (&part, opening_s));
     if written.is_err() {
         // What went wrong is said; the half file is of no use, and may not be there.
         let _ = std::fs::remove_file(&part);
@@ -109,41 +124,60 @@ fn answer_all(
     collection: &Collection,
     queries: &Rows,
     asks: &[Ask],
-    path: &Path,
+    (path, opening_s): (&Path, f64),
 ) -> Result<()> {
     let mut out = BufWriter::new(File::create(path).at("create", path)?);
-    let began = Instant::now();
+    let how =
+        How { k: args.k, exact: args.exact, recall: args.recall, ef: args.ef, ..How::default() };
     let (mut latencies, mut ways) = (Vec::with_capacity(asks.len()), BTreeMap::new());
+    let mut searching_s = 0.0;
     for start in (0..queries.n_rows()).step_by(args.batch as usize) {
         let range = start..(start + args.batch as usize).min(queries.n_rows());
         let at = Instant::now();
-        let answers = collection.search(&queries.slice(range.clone()), &asks[range], args.k)?;
+        let answers = collection.search(&queries.slice(range.clone()), &asks[range], &how)?;
         let taken = at.elapsed().as_secs_f64();
+        searching_s += taken;
         for answer in &answers {
             latencies.push(taken);
-            *ways.entry(answer.choice.way.name()).or_insert(0u64) += 1;
+            *ways.entry(answer.way.name()).or_insert(0u64) += 1;
             writeln!(out, "{}", line(answer, args.explain)).at("write", path)?;
         }
     }
     out.flush().at("write", path)?;
-    summarize(began.elapsed().as_secs_f64(), latencies, &ways);
+    summarize(opening_s, searching_s, latencies, &ways);
     Ok(())
 }
 
 /// What each query asks for.
 fn asks(args: &SearchArgs, n_queries: usize) -> Result<Vec<Ask>> {
-    let mut tenants = vec![args.tenant.clone(); n_queries];
-    if let Some(path) = &args.tenants_from {
-        tenants = per_query(path, n_queries, |_, line| Ok(Some(line.to_owned())))?;
-    }
     let one = args.filter.as_deref().map(|text| filter(text, "--filter")).transpose()?;
-    let mut filters = vec![one.unwrap_or_default(); n_queries];
-    if let Some(path) = &args.filters_from {
-        let read = |n, line: &str| filter(line, &format!("{}, line {n}", path.display()));
-        filters = per_query(path, n_queries, read)?;
-    }
+    let all = (args.tenant.clone(), one.unwrap_or_default());
+    asks_from(args.tenants_from.as_deref(), args.filters_from.as_deref(), &all, n_queries)
+}
+
+/// What each query asks for: tenants and filters by the line, or the same for all where there is no file.
+///
+/// # Errors
+/// `rows_differ` if a file has not a line for each query; `filter_json`; those of filters and of reading.
+pub fn asks_from(
+    tenants_from: Option<&Path>,
+    filters_from: Option<&Path>,
+    all: &(Option<String>, Filter),
+    n_queries: usize,
+) -> Result<Vec<Ask>> {
+    let tenants = match tenants_from {
+        Some(path) => per_query(path, n_queries, |_, line| Ok(Some(line.to_owned())))?,
+        None => vec![all.0.clone(); n_queries],
+    };
+    let filters = match filters_from {
+        Some(path) => {
+            let read = |n, line: &str| filter(line, &format!("{}, line {n}", path.display()));
+            per_query(path, n_queries, read)?
+        }
+        None => vec![all.1.clone(); n_queries],
+    };
     let asks = tenants.into_iter().zip(filters);
-    Ok(asks.map(|(tenant, filter)| Ask { tenant, filter }).collect())
+    Ok(asks.map(|(tenant, filter)| Ask::new(tenant.as_deref(), filter)).collect())
 }
 
 fn per_query<T>(
@@ -177,36 +211,48 @@ fn line(answer: &Answer, explain: bool) -> Value {
     };
     let ids: Vec<Value> = answer.points.iter().map(|point| id(point.id)).collect();
     let scores: Vec<f32> = answer.points.iter().map(|point| point.score).collect();
-    let way = answer.choice.way.name();
+    let way = answer.way.name();
     if !explain {
         return json!({"ids": ids, "scores": scores, "plan": way});
     }
     let micros = |seconds: f64| (seconds * 1e7).round() / 10.0;
+    let predicted: serde_json::Map<String, Value> = answer
+        .choice
+        .predicted
+        .iter()
+        .map(|&(way, seconds)| (way.name().to_owned(), json!(micros(seconds))))
+        .collect();
     let (payloads_read, read_for) = &answer.payloads_read;
     json!({"ids": ids, "scores": scores, "plan": {
         "way": way,
         "matches": answer.n_matches,
-        "predicted_us": {"listed": micros(answer.choice.listed_s), "pass": micros(answer.choice.pass_s)},
+        "planned": answer.choice.way.name(),
+        "predicted_us": predicted,
+        "distances": answer.n_distances,
         "took_us": micros(answer.seconds / answer.n_together as f64),
         "queries_together": answer.n_together,
         "filter": {"rows_touched": answer.rows_touched, "payloads_read": payloads_read, "read_for": read_for},
     }})
 }
 
-/// One line of JSON on the standard error.
-fn summarize(seconds: f64, mut latencies: Vec<f64>, ways: &BTreeMap<&str, u64>) {
+/// One line of JSON on the standard error; seconds are those of opening, and of searching without reading and writing files.
+fn summarize(opening_s: f64, seconds: f64, mut latencies: Vec<f64>, ways: &BTreeMap<&str, u64>) {
     latencies.sort_unstable_by(f64::total_cmp);
-    let quantile = |share: f64| {
-        let at = (share * latencies.len() as f64).ceil() as usize;
-        let seconds = latencies.get(at.saturating_sub(1)).copied().unwrap_or_default();
-        (seconds * 1e7).round() / 10.0
-    };
+    let quantile = |share| quantile_us(&latencies, share);
     let all = json!({
         "queries": latencies.len(),
+        "open_ms": (opening_s * 1e5).round() / 100.0,
         "seconds": seconds,
         "queries_per_second": (latencies.len() as f64 / seconds.max(f64::MIN_POSITIVE)).round(),
         "p50_us": quantile(0.5), "p95_us": quantile(0.95), "p99_us": quantile(0.99),
         "plans": ways,
     });
     complain(format_args!("{all}"));
+}
+
+/// The microseconds that this share of latencies in seconds, sorted, does not exceed.
+pub fn quantile_us(latencies: &[f64], share: f64) -> f64 {
+    let at = (share * latencies.len() as f64).ceil() as usize;
+    let seconds = latencies.get(at.saturating_sub(1)).copied().unwrap_or_default();
+    (seconds * 1e7).round() / 10.0
 }

@@ -12,6 +12,18 @@ impl Bits {
         Self { words: vec![0; (bound as usize).div_ceil(64)] }
     }
 
+    /// The set of these words' bits that are below the bound, the least in the lowest bit of the first.
+    ///
+    /// # Panics
+    /// If the words are not as many as the bound needs.
+    pub fn of_words(mut words: Vec<u64>, bound: u32) -> Self {
+        assert_eq!(words.len(), (bound as usize).div_ceil(64), "words of the bound");
+        if let (Some(last), n @ 1..) = (words.last_mut(), bound % 64) {
+            *last &= (1 << n) - 1;
+        }
+        Self { words }
+    }
+
     /// Adds `n`. Panics if it is not below the bound.
     pub fn insert(&mut self, n: u32) {
         self.words[n as usize / 64] |= 1 << (n % 64);

@@ -72,6 +72,16 @@ pub const CHANGE_LOG_VERSIONS: u64 = 1 << 20;
 /// Points of a commit of a load: at this size the two waits for the disk are below a hundredth of it.
 pub const LOAD_COMMIT_POINTS: usize = 10_000;
 
+/// Points that an ingest reads, checks and stores at once; as many as a commit takes.
+pub const INGEST_BLOCK_POINTS: usize = LOAD_COMMIT_POINTS;
+
+/// Memory in which an ingest keeps what it has checked: up to here reading it again for storing would be half of the
+/// processor's work; beyond, memory matters more.
+pub const INGEST_HELD_BYTES: u64 = 512 << 20;
+
+/// Memory of a payload as a tree, in bytes for each byte of its text: measured on payloads of package records.
+pub const PAYLOAD_TREE_RATIO: u64 = 4;
+
 /// Memory in which the record keeps pages: reads come from indexes, not from it.
 pub const RECORD_CACHE_BYTES: usize = 64 << 20;
 
@@ -98,3 +108,20 @@ pub const TREE_FAN_OUT: usize = 64;
 
 /// Levels below the root of the clustering tree: six bits each of 64, and beyond 64^9 rows no set goes.
 pub const TREE_LEVELS: usize = 9;
+
+/// Bytes of sets of passing points that a collection remembers: some hundreds of wide filters over a million points, or a
+/// hundred thousand small tenants.
+pub const KNOWN_SETS_BYTES: u64 = 128 << 20;
+
+/// Largest sealed file that is brought into memory as soon as it is opened: a million rows of a thousand 32-bit floats, with
+/// codes and links. Of larger ones a process may need a part only.
+pub const BROUGHT_BYTES: u64 = 8 << 30;
+
+/// Deepest nesting of a payload: one that is deeper the parser refuses, so that it could be stored and not read.
+pub const PAYLOAD_DEPTH: usize = 127;
+
+/// Points of one batch of a change of many: what they hold is in memory at once, and a wait for the disk is a hundredth of it.
+pub const BATCH_POINTS: usize = 10_000;
+
+/// Points, values or tenants of one page: it is made whole in memory.
+pub const PAGE: usize = 100_000;

@@ -215,6 +215,22 @@ impl Rows {
         Self { values, n_rows: rows.len(), dim: self.dim }
     }
 
+    /// A copy of these rows and then others.
+    ///
+    /// # Panics
+    /// If their type or dim is another.
+    pub fn followed_by(&self, others: &Self) -> Self {
+        assert_eq!(self.dim, others.dim, "rows of one dim");
+        let values = match (&self.values, &others.values) {
+            (Values::F32(a), Values::F32(b)) => Values::F32([&a[..], b].concat().into()),
+            (Values::F16(a), Values::F16(b)) => Values::F16([&a[..], b].concat().into()),
+            (Values::U8(a), Values::U8(b)) => Values::U8([&a[..], b].concat().into()),
+            (Values::I8(a), Values::I8(b)) => Values::I8([&a[..], b].concat().into()),
+            (a, b) => panic!("{} rows and {} rows", a.dtype().name(), b.dtype().name()),
+        };
+        Self { values, n_rows: self.n_rows + others.n_rows, dim: self.dim }
+    }
+
     /// Euclidean norm of every row, summed in 64 bits.
     pub fn norms(&self) -> Vec<f64> {
         fn of<T: Copy>(values: &[T], dim: usize, wide: impl Fn(T) -> f64) -> Vec<f64> {
@@ -235,8 +251,11 @@ impl Rows {
     /// `vector_zero_norm` for cosine; `vector_magnitude` for the others.
     pub fn check(&self, metric: Metric) -> Result<()> {
         if metric == Metric::Cosine {
-            let zero = self.norms().iter().position(|&norm| norm == 0.0);
-            return zero.map_or(Ok(()), |row| {
+            // A norm is 0 if all elements are: squares of 32-bit floats do not vanish in 64 bits.
+            let is_zero = |row: &usize| {
+                (row * self.dim..(row + 1) * self.dim).all(|i| self.values.get(i) == 0.0)
+            };
+            return (0..self.n_rows).find(is_zero).map_or(Ok(()), |row| {
                 let message =
                     format!("row {row} cannot be used with cosine; use dot or l2, or drop it");
                 Err(Error::new(ErrorKind::BadInput, "vector_zero_norm", message))

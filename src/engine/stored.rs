@@ -1,117 +1,207 @@
-//! The points of one version: which row, slot and id belong together, who may read them, and their payloads.
+//! Points as they were stored: those of given ids, and how many there are.
 
-use std::sync::OnceLock;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
 use crate::core::ids::PointId;
-use crate::engine::VECTOR;
-use crate::engine::read::payload;
-use crate::error::Result;
-use crate::plan::filter::Points;
-use crate::store::durable::{Durable, Parts, View};
+use crate::core::rows::Rows;
+use crate::engine::collection::Collection;
+use crate::engine::passing::Passing;
+use crate::engine::points::payload;
+use crate::engine::search::{ANY_VECTOR, Ask, Evaluated};
+use crate::engine::settings::Settings;
+use crate::engine::state::{State, rows_of};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::filter::Filter;
+use crate::store::durable::{Parts, Point};
 
-/// Payloads that are held at once while they are read.
-const BLOCK: usize = 1024;
-
-/// The points of a view. Rows are numbered in the order of slots; where no slot is free both are the same.
-pub struct Stored {
-    view: View,
-    live: RoaringBitmap,
-    /// By row.
-    slots: Vec<u32>,
-    ids: Vec<PointId>,
-    /// Rows in the order of their ids, once they are asked for.
-    by_id: OnceLock<Vec<u32>>,
-    /// Held open: its lock keeps other writers out while this version is read.
-    _record: Durable,
+/// A point as it was stored.
+#[derive(Clone, Debug)]
+pub struct StoredPoint {
+    /// Its id.
+    pub id: PointId,
+    /// Its payload, a JSON object, if it was asked for.
+    pub payload: Option<Value>,
+    /// Of the vectors that were asked for those that it has, sorted by name: a row `[1, dim]` of the collection's type each.
+    pub vectors: Vec<(String, Rows)>,
 }
 
-impl Stored {
-    /// Points whose slots, ascending, and ids these are.
-    pub fn new(record: Durable, view: View, slots: Vec<u32>, ids: Vec<PointId>) -> Self {
-        let live = slots.iter().copied().collect();
-        Self { view, live, slots, ids, by_id: OnceLock::new(), _record: record }
-    }
+/// What is wanted of points.
+#[derive(Clone, Debug, PartialEq)]
+pub struct With {
+    /// Their payloads.
+    pub payload: bool,
+    /// Their vectors.
+    pub vectors: WithVectors,
+}
 
-    /// The rows of live slots, ascending.
-    pub fn rows<'s>(&'s self, slots: &'s RoaringBitmap) -> impl Iterator<Item = u32> + 's {
-        let is_whole = self.slots.last().is_none_or(|&last| last as usize + 1 == self.slots.len());
-        let mut row = 0;
-        slots.iter().map(move |slot| {
-            if is_whole {
-                return slot;
+/// Which vectors are wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WithVectors {
+    /// None.
+    Nothing,
+    /// All that a point has.
+    All,
+    /// Those of these names that it has.
+    Named(Vec<String>),
+}
+
+impl Default for With {
+    fn default() -> Self {
+        Self { payload: true, vectors: WithVectors::Nothing }
+    }
+}
+
+impl With {
+    fn check(&self, settings: &Settings) -> Result<()> {
+        match &self.vectors {
+            WithVectors::Nothing | WithVectors::All => Ok(()),
+            WithVectors::Named(names) => {
+                names.iter().try_for_each(|name| settings.vector(name).map(drop))
             }
-            row += self.slots[row..].partition_point(|&one| one < slot);
-            row as u32
-        })
-    }
-
-    /// The id of the point in a row.
-    pub fn id_of_row(&self, row: u32) -> PointId {
-        self.ids[row as usize]
-    }
-
-    /// The slots that the tenant of this name may read; none if there is no such tenant.
-    ///
-    /// # Errors
-    /// Those of reading.
-    pub fn readable(&self, tenant: &str) -> Result<RoaringBitmap> {
-        match self.view.tenant(tenant)? {
-            Some(tenant) => Ok(self.view.slots_of_tenant(tenant)?.into_iter().collect()),
-            None => Ok(RoaringBitmap::new()),
         }
     }
 
-    /// All payloads, with their slots.
-    ///
-    /// # Errors
-    /// Those of reading.
-    pub fn payloads(&self) -> Result<impl Iterator<Item = Result<(u32, Value)>>> {
-        let points = self.view.points_by_slot(0, Parts::Payload)?;
-        Ok(points.map(|point| {
-            let point = point?;
-            Ok((point.slot, payload(point.id, &point.payload)?))
-        }))
+    fn parts(&self) -> Parts {
+        match (self.payload, &self.vectors) {
+            (false, WithVectors::Nothing) => Parts::None,
+            (true, WithVectors::Nothing) => Parts::Payload,
+            (false, _) => Parts::Vectors,
+            (true, _) => Parts::All,
+        }
     }
 
-    fn row_of_slot(&self, slot: u32) -> usize {
-        self.slots.binary_search(&slot).expect("a live slot has a row")
+    fn wants(&self, name: &str) -> bool {
+        match &self.vectors {
+            WithVectors::Nothing => false,
+            WithVectors::All => true,
+            WithVectors::Named(names) => names.iter().any(|own| own == name),
+        }
     }
 }
 
-impl Points for Stored {
-    fn live(&self) -> &RoaringBitmap {
-        &self.live
+impl Collection {
+    /// For every id its point, `None` where there is no such point or the tenant may not read it: nothing tells which. Every
+    /// point without a tenant. Cost: a few look-ups in the record and the bytes asked for, per point.
+    ///
+    /// # Errors
+    /// `vector_name` for a wanted vector that the collection has not; those of reading.
+    pub fn retrieve(
+        &self,
+        tenant: Option<&str>,
+        ids: &[PointId],
+        with: &With,
+    ) -> Result<Vec<Option<StoredPoint>>> {
+        let settings = self.settings();
+        with.check(&settings)?;
+        self.read(|state| state.retrieve(tenant, ids, with, &settings))
     }
 
-    fn slot(&self, id: PointId) -> Option<u32> {
-        let by_id = self.by_id.get_or_init(|| {
-            let mut rows: Vec<u32> = (0..self.ids.len() as u32).collect();
-            rows.sort_unstable_by_key(|&row| self.ids[row as usize]);
-            rows
+    /// Points that the tenant may read and that pass, counted exactly. Cost: that of the filter, none for one that was asked
+    /// for since the last write.
+    ///
+    /// # Errors
+    /// Those of reading payloads.
+    pub fn count(&self, ask: &Ask) -> Result<u64> {
+        self.read_columns(|state| Ok(state.matching(ask)?.len()))
+    }
+}
+
+impl State {
+    /// See [`Collection::retrieve`].
+    pub(super) fn retrieve(
+        &self,
+        tenant: Option<&str>,
+        ids: &[PointId],
+        with: &With,
+        settings: &Settings,
+    ) -> Result<Vec<Option<StoredPoint>>> {
+        // Nothing more is read of what the tenant may not read, so that neither its damage nor its size shows.
+        let readable = self.which_readable(tenant, ids)?;
+        let wanted: Vec<PointId> =
+            ids.iter().zip(&readable).filter(|(_, may)| **may).map(|(id, _)| *id).collect();
+        let mut points = self.view.get(&wanted, with.parts())?.into_iter();
+        let stored = readable.into_iter().map(|may| {
+            let point = if may { points.next().flatten() } else { None };
+            point.map(|point| stored(point, with, settings)).transpose()
         });
-        let at = by_id.binary_search_by_key(&id, |&row| self.ids[row as usize]).ok()?;
-        Some(self.slots[by_id[at] as usize])
+        stored.collect()
     }
 
-    fn id(&self, slot: u32) -> PointId {
-        self.ids[self.row_of_slot(slot)]
+    /// Which of these there are, and the tenant may read; any tenant without one.
+    pub(super) fn which_readable(
+        &self,
+        tenant: Option<&str>,
+        ids: &[PointId],
+    ) -> Result<Vec<bool>> {
+        let Some(name) = tenant else {
+            return Ok(self.view.slots_of(ids)?.into_iter().map(|slot| slot.is_some()).collect());
+        };
+        let Some(tenant) = self.view.tenant(name)? else { return Ok(vec![false; ids.len()]) };
+        let points = self.view.get(ids, Parts::None)?.into_iter();
+        Ok(points
+            .map(|point| point.is_some_and(|point| point.tenants.binary_search(&tenant).is_ok()))
+            .collect())
     }
 
-    fn with_vector(&self, name: &str) -> RoaringBitmap {
-        if name == VECTOR { self.live.clone() } else { RoaringBitmap::new() }
-    }
-
-    fn read(&self, slots: &RoaringBitmap, visit: &mut dyn FnMut(u32, &Value)) -> Result<()> {
-        let slots: Vec<u32> = slots.iter().collect();
-        for block in slots.chunks(BLOCK) {
-            let points = self.view.get_slots(block, Parts::Payload)?;
-            for point in points.into_iter().flatten() {
-                visit(point.slot, &payload(point.id, &point.payload)?);
-            }
+    /// The places of the points that the tenant may read and that pass, remembered until something changes.
+    pub(super) fn matching(&self, ask: &Ask) -> Result<Matching<'_>> {
+        let has_filter = *ask.filter() != Filter::default();
+        let Some(name) = ask.tenant() else {
+            return Ok(if has_filter {
+                Matching::Some(self.passing(ask, &mut Evaluated::default())?)
+            } else {
+                Matching::All(self.places.live())
+            });
+        };
+        let key = (ANY_VECTOR, Some(name.into()), ask.key());
+        if let Some(known) = self.known.get(&key) {
+            return Ok(Matching::Some(known));
         }
-        Ok(())
+        let mut places = self.readable(name)?;
+        if has_filter && !places.is_empty() {
+            places &= self.passing(ask, &mut Evaluated::default())?.places();
+        }
+        let set = Arc::new(Passing::new(places));
+        // Names that nobody has would fill the memory of whoever is asked for them.
+        if set.n_matches() > 0 {
+            self.known.put(key, &set);
+        }
+        Ok(Matching::Some(set))
     }
+}
+
+/// Places of points that match.
+pub(super) enum Matching<'s> {
+    /// All there are.
+    All(&'s RoaringBitmap),
+    /// Some.
+    Some(Arc<Passing>),
+}
+
+impl Deref for Matching<'_> {
+    type Target = RoaringBitmap;
+
+    fn deref(&self) -> &RoaringBitmap {
+        match self {
+            Self::All(places) => places,
+            Self::Some(passing) => passing.places(),
+        }
+    }
+}
+
+fn stored(point: Point, with: &With, settings: &Settings) -> Result<StoredPoint> {
+    let mut vectors = Vec::new();
+    for (name, bytes) in point.vectors.iter().filter(|(name, _)| with.wants(name)) {
+        let own = settings.vectors.iter().find(|vector| vector.name == *name).ok_or_else(|| {
+            let message = format!("point {}: a vector {name:?} of no such settings", point.id);
+            Error::new(ErrorKind::Corrupt, "record_corrupt", message)
+        })?;
+        vectors.push((name.clone(), rows_of(own, bytes)?));
+    }
+    let payload = with.payload.then(|| payload(point.id, &point.payload)).transpose()?;
+    Ok(StoredPoint { id: point.id, payload, vectors })
 }

@@ -1,19 +1,21 @@
 //! From a point to the record: what cannot be kept is refused before anything is written.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::core::ids::{PointId, TenantId};
-use crate::core::limits::TENANTS_PER_POINT;
+use crate::core::limits::{PAYLOAD_DEPTH, TENANTS_PER_POINT};
 use crate::core::rows::Rows;
-use crate::engine::VECTOR;
-use crate::engine::settings::Settings;
+use crate::engine::collection::Collection;
+use crate::engine::settings::{DEFAULT_VECTOR, Settings, VectorSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::columns::path::{self, elements};
 use crate::store::disk::FileDisk;
-use crate::store::durable::{Durable, Op, Upsert};
+use crate::store::durable::{Applied, Durable, Op, Upsert};
 
 /// A point to be stored.
 #[derive(Clone, Debug)]
@@ -24,14 +26,33 @@ pub struct NewPoint {
     pub payload: Value,
 }
 
-/// An open collection that points are written to.
+/// One vector of points to be stored.
+#[derive(Clone, Debug)]
+pub struct Vectors<'v> {
+    /// Its name.
+    pub name: &'v str,
+    /// Which points have it, by their numbers; all without.
+    pub points: Option<&'v [usize]>,
+    /// A row for each of them.
+    pub rows: &'v Rows,
+}
+
+impl<'v> Vectors<'v> {
+    /// The only vector of points that have one.
+    pub fn only(rows: &'v Rows) -> [Self; 1] {
+        [Self { name: DEFAULT_VECTOR, points: None, rows }]
+    }
+}
+
+/// A collection that is only written to, fast: nothing is known of its points in memory.
 pub struct Writer {
     record: Durable,
     settings: Settings,
 }
 
 impl Writer {
-    /// Opens the collection in `folder`, which is made if there is none.
+    /// Opens the collection in `folder`, which is made if there is none. Fields that are indexed already need not be asked for
+    /// again.
     ///
     /// # Errors
     /// `settings_differ` if the collection was made for others; those of [`Settings::check`], of the record and the disk.
@@ -41,12 +62,16 @@ impl Writer {
         // One writer per folder by lock: whoever made it first is who the other finds.
         let record = match Durable::open(disk.clone(), folder) {
             Err(error) if error.code() == "not_found" => {
-                Durable::create(disk, folder, 0, &settings.to_json())?
+                Durable::create(disk, folder, new_owner(), &settings.to_json())?
             }
             opened => opened?,
         };
         let kept = Settings::from_json(&record.view()?.config()?)?;
-        if kept != *settings {
+        let is_indexed = |field| kept.indexed.contains(field);
+        let is_same = kept.vectors == settings.vectors
+            && kept.tenant_field == settings.tenant_field
+            && settings.indexed.iter().all(is_indexed);
+        if !is_same {
             let message = format!(
                 "{} was made with {}, asked for was {}",
                 folder.display(),
@@ -58,77 +83,179 @@ impl Writer {
         Ok(Self { record, settings: kept })
     }
 
-    /// Stores points whose vectors are `rows`, one each, whole or not at all; they are on disk when this returns. A few
-    /// thousand at a time is fastest.
+    /// Stores points, whole or not at all; they are on disk when this returns. A few thousand at a time is fastest.
     ///
     /// # Errors
-    /// `vector_dim`, `vector_dtype`, what [`Rows::check`] says; `payload_type`, `tenant_value`, `tenants_limit`, which
-    /// name the point; those of the record.
-    pub fn upsert(&mut self, points: &[NewPoint], rows: &Rows) -> Result<()> {
-        self.check(points, rows)?;
-        let mut names = Vec::new();
-        let of_points =
-            points.iter().map(|point| self.tenants(point)).collect::<Result<Vec<_>>>()?;
-        of_points.iter().flatten().for_each(|name| names.push(name.as_str()));
-        names.sort_unstable();
-        names.dedup();
-        let tenants = self.record.tenants(&names)?;
-        let id_of = |name: &String| tenants[names.binary_search(&name.as_str()).expect("listed")];
-        let granted: Vec<Vec<TenantId>> =
-            of_points.iter().map(|names| names.iter().map(id_of).collect()).collect();
-        let payloads: Vec<String> = points.iter().map(|point| point.payload.to_string()).collect();
-        let row_bytes = self.settings.dim * self.settings.dtype.bytes();
-        let vectors: Vec<[(&str, &[u8]); 1]> =
-            rows.values().bytes().chunks_exact(row_bytes).map(|row| [(VECTOR, row)]).collect();
-        let ops: Vec<Op<'_>> = (0..points.len())
-            .map(|i| {
-                Op::Upsert(Upsert {
-                    id: points[i].id,
-                    payload: payloads[i].as_bytes(),
-                    vectors: &vectors[i],
-                    tenants: &granted[i],
-                })
+    /// `vector_missing`, `vector_name`, `vector_rows`, `vector_dim`, `vector_dtype`, what [`Rows::check`] says;
+    /// `payload_type`, `payload_depth`, `tenant_value`, `tenants_limit`, which name the point; those of the record.
+    pub fn upsert(&mut self, points: &[NewPoint], vectors: &[Vectors<'_>]) -> Result<()> {
+        upsert(&self.record, &self.settings, points, vectors).map(drop)
+    }
+}
+
+impl Collection {
+    /// Stores points, whole or not at all. When this returns they are on disk, and found by whoever asks.
+    ///
+    /// # Errors
+    /// Those of [`Writer::upsert`], after which nothing is stored; those of reading, after which all is.
+    pub fn upsert(&self, points: &[NewPoint], vectors: &[Vectors<'_>]) -> Result<()> {
+        self.write(|record| upsert(record, &self.settings(), points, vectors).map(drop))
+    }
+
+    /// Removes the points that there are of these; returns how many there were.
+    ///
+    /// # Errors
+    /// Those of the record.
+    pub fn remove(&self, ids: &[PointId]) -> Result<usize> {
+        let ops: Vec<Op<'_>> = ids.iter().map(|&id| Op::Remove { id }).collect();
+        self.write(|record| Ok(record.apply(&ops)?.n_removed))
+    }
+
+    /// Lets the record do `work`, and follows it.
+    pub(super) fn write<T>(&self, work: impl FnOnce(&Durable) -> Result<T>) -> Result<T> {
+        let _writing = self.writing.lock().expect("no writer panics half-way");
+        let done = work(&self.record)?;
+        self.follow()?;
+        Ok(done)
+    }
+}
+
+/// A number by which files of one collection are told from those of another.
+fn new_owner() -> u64 {
+    // The one source of chance that the standard library has.
+    RandomState::new().build_hasher().finish()
+}
+
+fn upsert(
+    record: &Durable,
+    settings: &Settings,
+    points: &[NewPoint],
+    vectors: &[Vectors<'_>],
+) -> Result<Applied> {
+    let ids: Vec<PointId> = points.iter().map(|point| point.id).collect();
+    let fields = fields(settings, &ids, vectors)?;
+    if settings.vectors.len() == 1
+        && let Some(i) = fields.iter().position(Vec::is_empty)
+    {
+        let message = format!("point {} has no vector", ids[i]);
+        return Err(Error::new(ErrorKind::BadInput, "vector_missing", message));
+    }
+    let of_points = points
+        .iter()
+        .map(|point| {
+            check_payload(point.id, &point.payload)?;
+            tenants(settings, point.id, &point.payload)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut names: Vec<&str> = of_points.iter().flatten().map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    let known = record.tenants(&names)?;
+    let id_of = |name: &String| known[names.binary_search(&name.as_str()).expect("listed")];
+    let granted: Vec<Vec<TenantId>> =
+        of_points.iter().map(|names| names.iter().map(id_of).collect()).collect();
+    let payloads: Vec<String> = points.iter().map(|point| point.payload.to_string()).collect();
+    let ops: Vec<Op<'_>> = (0..points.len())
+        .map(|i| {
+            Op::Upsert(Upsert {
+                id: points[i].id,
+                payload: payloads[i].as_bytes(),
+                vectors: &fields[i],
+                tenants: &granted[i],
             })
-            .collect();
-        self.record.apply(&ops).map(drop)
-    }
+        })
+        .collect();
+    record.apply(&ops)
+}
 
-    fn check(&self, points: &[NewPoint], rows: &Rows) -> Result<()> {
-        assert_eq!(points.len(), rows.n_rows(), "a row for every point");
-        let Settings { dim, dtype, metric, .. } = self.settings;
-        if rows.dim() != dim {
-            let message = format!("{} values, the collection has {dim}", rows.dim());
-            return Err(Error::new(ErrorKind::BadInput, "vector_dim", message));
-        }
-        if rows.dtype() != dtype {
-            let message = format!("{}, the collection has {}", rows.dtype().name(), dtype.name());
-            return Err(Error::new(ErrorKind::BadInput, "vector_dtype", message));
-        }
-        rows.check(metric)
-    }
+/// Vectors of one point by name, as they are kept.
+pub(super) type NamedRows<'v> = Vec<(&'v str, &'v [u8])>;
 
-    /// The names of the tenants that may read a point.
-    fn tenants(&self, point: &NewPoint) -> Result<Vec<String>> {
-        if !point.payload.is_object() {
+/// For every point its vectors.
+pub(super) fn fields<'v>(
+    settings: &Settings,
+    ids: &[PointId],
+    vectors: &[Vectors<'v>],
+) -> Result<Vec<NamedRows<'v>>> {
+    let mut fields = vec![Vec::new(); ids.len()];
+    for vectors in vectors {
+        let own = &settings.vectors[settings.vector(vectors.name)?];
+        check(own, vectors.rows)?;
+        let row_bytes = own.dim * own.dtype.bytes();
+        let rows = vectors.rows.values().bytes().chunks_exact(row_bytes);
+        let n_points = vectors.points.map_or(ids.len(), <[usize]>::len);
+        if rows.len() != n_points {
             let message =
-                format!("point {}: {}, expected an object", point.id, kind(&point.payload));
-            return Err(Error::new(ErrorKind::BadInput, "payload_type", message));
+                format!("vector {:?}: {} rows for {n_points} points", own.name, rows.len());
+            return Err(Error::new(ErrorKind::BadInput, "vector_rows", message));
         }
-        let Some(field) = &self.settings.tenant_field else { return Ok(Vec::new()) };
-        let mut names = elements(&field.values(&point.payload))
-            .into_iter()
-            .filter(|value| !value.is_null())
-            .map(|value| name(value, point.id, field))
-            .collect::<Result<Vec<String>>>()?;
-        names.sort_unstable();
-        names.dedup();
-        if names.len() > TENANTS_PER_POINT {
-            let message =
-                format!("point {}: {} tenants, limit {TENANTS_PER_POINT}", point.id, names.len());
-            return Err(Error::new(ErrorKind::Limit, "tenants_limit", message));
+        for (i, row) in rows.enumerate() {
+            let point = vectors.points.map_or(i, |points| points[i]);
+            let Some(of_point) = fields.get_mut(point) else {
+                let message =
+                    format!("vector {:?}: a row for point {point} of {}", own.name, ids.len());
+                return Err(Error::new(ErrorKind::BadInput, "vector_rows", message));
+            };
+            of_point.push((vectors.name, row));
         }
-        Ok(names)
     }
+    Ok(fields)
+}
+
+fn check(own: &VectorSettings, rows: &Rows) -> Result<()> {
+    let VectorSettings { name, dim, dtype, metric } = own;
+    if rows.dim() != *dim {
+        let message = format!("vector {name:?}: {} values, the collection has {dim}", rows.dim());
+        return Err(Error::new(ErrorKind::BadInput, "vector_dim", message));
+    }
+    if rows.dtype() != *dtype {
+        let message = format!(
+            "vector {name:?}: {}, the collection has {}",
+            rows.dtype().name(),
+            dtype.name()
+        );
+        return Err(Error::new(ErrorKind::BadInput, "vector_dtype", message));
+    }
+    rows.check(*metric)
+}
+
+/// Fails for a payload that could not be read again.
+pub(super) fn check_payload(id: PointId, payload: &Value) -> Result<()> {
+    if !payload.is_object() {
+        let message = format!("point {id}: {}, expected an object", kind(payload));
+        return Err(Error::new(ErrorKind::BadInput, "payload_type", message));
+    }
+    if is_deeper(payload, PAYLOAD_DEPTH) {
+        let message = format!("the payload of point {id} is nested deeper than {PAYLOAD_DEPTH}");
+        return Err(Error::new(ErrorKind::Limit, "payload_depth", message));
+    }
+    Ok(())
+}
+
+fn is_deeper(value: &Value, n_levels: usize) -> bool {
+    let is_past = |value: &Value| is_deeper(value, n_levels - 1);
+    match value {
+        Value::Array(array) => n_levels == 0 || array.iter().any(is_past),
+        Value::Object(map) => n_levels == 0 || map.values().any(is_past),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// The names of the tenants that a payload lets read its point, ascending.
+pub(super) fn tenants(settings: &Settings, id: PointId, payload: &Value) -> Result<Vec<String>> {
+    let Some(field) = &settings.tenant_field else { return Ok(Vec::new()) };
+    let mut names = elements(&field.values(payload))
+        .into_iter()
+        .filter(|value| !value.is_null())
+        .map(|value| name(value, id, field))
+        .collect::<Result<Vec<String>>>()?;
+    names.sort_unstable();
+    names.dedup();
+    if names.len() > TENANTS_PER_POINT {
+        let message = format!("point {id}: {} tenants, limit {TENANTS_PER_POINT}", names.len());
+        return Err(Error::new(ErrorKind::Limit, "tenants_limit", message));
+    }
+    Ok(names)
 }
 
 /// A string, or a whole number as it is written.
@@ -145,7 +272,8 @@ fn name(value: &Value, id: PointId, field: &path::Path) -> Result<String> {
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+/// What a value is, as a person says it.
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

@@ -67,16 +67,32 @@ impl Stream {
     /// `input_unreadable` if the file cannot be opened.
     pub fn open(path: &Path, compression: Compression) -> Result<Self, Problem> {
         let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        Self::over(file, compression).map_err(|error| unreadable(path, &error))
+    }
+
+    /// The standard input, however its first bytes say that it is wrapped.
+    ///
+    /// # Errors
+    /// `input_unreadable`.
+    pub fn stdin() -> Result<Self, Problem> {
+        let mut head = Vec::new();
+        let mut stdin = io::stdin();
+        let first = (&mut stdin).take(4).read_to_end(&mut head);
+        let stream = first.and_then(|_| {
+            let compression = Compression::of(&head);
+            Self::over(io::Cursor::new(head).chain(stdin), compression)
+        });
+        stream.map_err(|error| unreadable(Path::new("standard input"), &error))
+    }
+
+    fn over(bytes: impl Read + Send + 'static, compression: Compression) -> io::Result<Self> {
         let consumed = Arc::new(AtomicU64::new(0));
-        let counted = Counted { inner: file, consumed: Arc::clone(&consumed) };
+        let counted = Counted { inner: bytes, consumed: Arc::clone(&consumed) };
         let buffered = BufReader::with_capacity(256 << 10, counted);
         let inner: Box<dyn Read + Send> = match compression {
             Compression::None => Box::new(buffered),
             Compression::Gzip => Box::new(MultiGzDecoder::new(buffered)),
-            Compression::Zstd => Box::new(
-                zstd::stream::read::Decoder::with_buffer(buffered)
-                    .map_err(|error| unreadable(path, &error))?,
-            ),
+            Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?),
         };
         Ok(Self { inner, consumed, produced: 0, compression })
     }

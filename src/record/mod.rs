@@ -9,12 +9,17 @@ pub mod input;
 pub mod json;
 pub mod normalize;
 pub mod npy;
+pub mod numbers;
 #[cfg(feature = "parquet")]
 pub mod parquet;
+pub mod payload;
+pub mod point;
 pub mod reader;
 pub mod shingles;
 mod values;
+pub mod vecs;
 pub mod vector;
+pub mod vector_file;
 
 /// Which fields of a record are read; every other field is carried through untouched.
 #[derive(Clone, Debug)]

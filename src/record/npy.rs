@@ -8,13 +8,15 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytemuck::Pod;
 use half::f16;
 
 use crate::core::rows::{Dtype, Rows, Values};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::record::numbers::Numbers;
+use crate::record::vector_file::{Source, VectorSource};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -41,6 +43,14 @@ impl Element {
             Self::Of(dtype) => dtype.bytes(),
         }
     }
+
+    /// The name, as shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F64 => "f64",
+            Self::Of(dtype) => dtype.name(),
+        }
+    }
 }
 
 /// What the header says.
@@ -64,41 +74,86 @@ pub type HeaderProblem = (&'static str, String);
 /// The rows of the file at `path`.
 ///
 /// # Errors
-/// `not_found`, `npy_header` if it is no array or one that cannot be read, `npy_length` if its length is not what the
-/// header says, `npy_dtype`, `npy_order`, `npy_shape`; then those of [`Rows::new`], which name row and element. Each names
-/// the file.
+/// Those of [`NpyReader::open`], `npy_dtype` for 64-bit floats, and those of [`Rows::new`], which name row and element. Each
+/// names the file.
 pub fn read(path: &Path) -> Result<Rows> {
-    let in_file = |code: &'static str, message: String| {
-        Error::new(ErrorKind::BadInput, code, format!("{}: {message}", path.display()))
-    };
-    let file = open(path)?;
-    let n_bytes = file.metadata().at("look at", path)?.len();
-    let mut reader = BufReader::new(file);
-    let header = Header::read(&mut reader).map_err(|(code, message)| in_file(code, message))?;
-    let Element::Of(dtype) = header.element else {
+    let mut reader = NpyReader::open(path)?;
+    let Header { element, n_rows, dim, .. } = reader.header;
+    if element == Element::F64 {
         let message = format!("\"<f8\", expected {ROW_TYPES}: rows.astype('<f4')");
-        return Err(in_file("npy_dtype", message));
-    };
-    let n_values = header.n_rows.checked_mul(header.dim);
-    let expected = n_values.and_then(|n| n.checked_mul(dtype.bytes()));
-    let found = n_bytes.saturating_sub(header.start);
-    let Some(n_values) = n_values.filter(|_| expected.map(|n| n as u64) == Some(found)) else {
-        let message =
-            format!("{} x {} of {} in {found} bytes", header.n_rows, header.dim, dtype.name());
-        return Err(in_file("npy_length", message));
-    };
-    let values = match dtype {
-        Dtype::F32 => Values::F32(numbers(&mut reader, n_values, path)?.into()),
-        Dtype::F16 => Values::F16(numbers::<f16>(&mut reader, n_values, path)?.into()),
-        Dtype::U8 => Values::U8(numbers(&mut reader, n_values, path)?.into()),
-        Dtype::I8 => Values::I8(numbers(&mut reader, n_values, path)?.into()),
-    };
-    Rows::new(values, header.dim).map_err(|error| {
-        let message = error.to_string();
-        let message = message.strip_prefix(error.code()).unwrap_or(&message);
-        let message = format!("{}{message}", path.display());
-        Error::new(error.kind(), error.code(), message)
-    })
+        return Err(bad(path, "npy_dtype", &message));
+    }
+    let Numbers::Of(values) = reader.values(n_rows)? else { unreachable!("no 64-bit floats") };
+    Rows::new(values, dim).map_err(|error| error.within(path.display()))
+}
+
+/// A file whose rows are read one block after the other.
+#[derive(Debug)]
+pub struct NpyReader {
+    path: PathBuf,
+    file: BufReader<File>,
+    header: Header,
+    rows_left: usize,
+}
+
+impl NpyReader {
+    /// Opens a file and compares its header with its length.
+    ///
+    /// # Errors
+    /// `not_found`, `npy_header` if it is no array or one that cannot be read, `npy_length` if its length is not what the
+    /// header says, `npy_dtype`, `npy_order`, `npy_shape`. Each names the file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = open(path)?;
+        let n_bytes = file.metadata().at("look at", path)?.len();
+        let mut file = BufReader::new(file);
+        let header =
+            Header::read(&mut file).map_err(|(code, message)| bad(path, code, &message))?;
+        let Header { element, n_rows, dim, start, .. } = header;
+        let expected = n_rows.checked_mul(dim).and_then(|n| n.checked_mul(element.bytes()));
+        let found = n_bytes.saturating_sub(start);
+        if expected.map(|n| n as u64) != Some(found) {
+            let message = format!("{n_rows} x {dim} of {} in {found} bytes", element.name());
+            return Err(bad(path, "npy_length", &message));
+        }
+        Ok(Self { path: path.to_owned(), file, header, rows_left: n_rows })
+    }
+
+    /// The next `n_rows` rows, which there are.
+    fn values(&mut self, n_rows: usize) -> Result<Numbers> {
+        let (n, path) = (n_rows * self.header.dim, &self.path);
+        self.rows_left -= n_rows;
+        let Element::Of(dtype) = self.header.element else {
+            return Ok(Numbers::F64(numbers(&mut self.file, n, path)?));
+        };
+        Ok(Numbers::Of(match dtype {
+            Dtype::F32 => Values::F32(numbers(&mut self.file, n, path)?.into()),
+            Dtype::F16 => Values::F16(numbers::<f16>(&mut self.file, n, path)?.into()),
+            Dtype::U8 => Values::U8(numbers(&mut self.file, n, path)?.into()),
+            Dtype::I8 => Values::I8(numbers(&mut self.file, n, path)?.into()),
+        }))
+    }
+}
+
+impl VectorSource for NpyReader {
+    fn source(&self) -> Source {
+        let dtype = match self.header.element {
+            Element::F64 => None,
+            Element::Of(dtype) => Some(dtype),
+        };
+        Source { n_rows: self.header.n_rows, dtype, field: None }
+    }
+
+    fn next(&mut self, n_rows: usize) -> Result<Option<(Numbers, usize)>> {
+        let n_rows = n_rows.min(self.rows_left);
+        if n_rows == 0 {
+            return Ok(None);
+        }
+        Ok(Some((self.values(n_rows)?, self.header.dim)))
+    }
+}
+
+fn bad(path: &Path, code: &'static str, what: &str) -> Error {
+    Error::new(ErrorKind::BadInput, code, format!("{}: {what}", path.display()))
 }
 
 fn open(path: &Path) -> Result<File> {

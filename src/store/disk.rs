@@ -228,13 +228,24 @@ impl Disk for FileDisk {
             Ok(()) => {
                 file.set_len(0)?;
                 file.write_all(note.as_bytes())?;
-                Ok(Ok(Box::new(file)))
+                Ok(Ok(Box::new(Locked(file))))
             }
             Err(TryLockError::WouldBlock) => {
                 Ok(Err(fs::read_to_string(path).unwrap_or_else(|error| error.to_string())))
             }
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+/// A locked file.
+struct Locked(File);
+
+impl Drop for Locked {
+    /// Closing is not enough: a process that was started meanwhile has the file open too until it becomes another program.
+    fn drop(&mut self) {
+        // What cannot be unlocked is when it is closed.
+        let _ = self.0.unlock();
     }
 }
 
@@ -249,7 +260,7 @@ pub(super) fn io_error(doing: &str, path: &Path, error: &io::Error) -> Error {
 }
 
 /// Attaches what was being done, and to which path.
-pub(super) trait At<T> {
+pub(crate) trait At<T> {
     fn at(self, doing: &str, path: &Path) -> Result<T>;
 }
 
@@ -275,7 +286,7 @@ pub(super) fn open_file(disk: &dyn Disk, path: &Path, mode: Mode) -> Result<Box<
 }
 
 /// Checks that a folder is at `path`, or a link to one.
-pub(super) fn check_folder(disk: &dyn Disk, path: &Path) -> Result<()> {
+pub(crate) fn check_folder(disk: &dyn Disk, path: &Path) -> Result<()> {
     let found = match disk.entry(path).at("look at", path)? {
         Some(Entry::Folder) => return Ok(()),
         Some(Entry::Other) => disk.list(path),

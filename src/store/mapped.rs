@@ -36,6 +36,16 @@ impl Mapped {
         Ok(Self(Memory::Map(map)))
     }
 
+    /// Has the system bring all pages into memory, so that nothing that is met later has to wait for one. Where it cannot, each
+    /// comes when it is met.
+    pub(super) fn bring(&self) {
+        #[cfg(target_os = "linux")]
+        if let Memory::Map(map) = &self.0 {
+            // Systems before Linux 5.14 do not know how; that costs time, and nothing else.
+            let _ = map.advise(memmap2::Advice::PopulateRead);
+        }
+    }
+
     /// A copy of `bytes`, for disks that are not of this machine.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         let mut lines = vec![Line([0; 64]); bytes.len().div_ceil(64)];

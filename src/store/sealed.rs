@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 
+use crate::core::limits;
 use crate::core::slab::{Memory, Slab};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{At, Disk, DiskFile, Mode, open_file};
@@ -96,6 +97,17 @@ impl Sealed {
             return Err(Error::corrupt(path, memory.len() as u64, what));
         }
         Ok(Self { path: path.to_owned(), header, memory: Arc::new(memory), file })
+    }
+
+    /// Has the system bring the file into memory, beside what is done meanwhile, unless it is larger than [`BROUGHT_BYTES`].
+    /// Pages that are met one by one otherwise cost a query several times what it computes.
+    ///
+    /// [`BROUGHT_BYTES`]: limits::BROUGHT_BYTES
+    pub fn bring(&self) {
+        if self.n_bytes() <= limits::BROUGHT_BYTES {
+            let memory = Arc::clone(&self.memory);
+            std::thread::spawn(move || memory.bring());
+        }
     }
 
     /// What the file holds.

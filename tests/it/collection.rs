@@ -11,7 +11,7 @@ use nearkin::core::ids::PointId;
 use nearkin::core::metric::Metric;
 use nearkin::core::mix::stream;
 use nearkin::core::rows::{Dtype, Rows, Values};
-use nearkin::engine::{Ask, Collection, NewPoint, Settings, Writer};
+use nearkin::engine::{Ask, Collection, How, NewPoint, Settings, Vectors, Writer};
 use nearkin::plan::cost::Way;
 use nearkin::plan::filter::Filter;
 use nearkin::plan::filter::plain::{Point, passes};
@@ -22,12 +22,12 @@ use tempfile::TempDir;
 
 use crate::support::Run;
 
-fn pool(n_threads: usize) -> Arc<ThreadPool> {
+pub fn pool(n_threads: usize) -> Arc<ThreadPool> {
     Arc::new(ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap())
 }
 
 /// Rows around a few centres, so that neighbors are near and ties occur.
-fn rows(dtype: Dtype, n_rows: usize, dim: usize, seed: u64) -> Rows {
+pub fn rows(dtype: Dtype, n_rows: usize, dim: usize, seed: u64) -> Rows {
     let uniform = |seed, i| (stream(seed, i) >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
     let element = |place: usize| {
         let (row, i) = ((place / dim) as u64, (place % dim) as u64);
@@ -44,7 +44,7 @@ fn rows(dtype: Dtype, n_rows: usize, dim: usize, seed: u64) -> Rows {
     Rows::new(values, dim).unwrap()
 }
 
-fn payload(seed: u64, i: u64) -> Value {
+pub fn payload(seed: u64, i: u64) -> Value {
     let pick = |salt: u64, n: u64| stream(seed ^ salt, i) % n;
     let tenants: Vec<String> = (0..pick(1, 3)).map(|t| format!("t{}", pick(2 + t, 40))).collect();
     let kind = ["source", "docs", "page"][pick(9, 3) as usize];
@@ -62,28 +62,30 @@ fn payload(seed: u64, i: u64) -> Value {
 
 fn settings(dtype: Dtype, dim: usize, metric: Metric) -> Settings {
     Settings {
-        dim,
-        metric,
-        dtype,
         tenant_field: Some("owner".parse().unwrap()),
         indexed: vec![
             ("kind".parse().unwrap(), Kind::Keyword),
             ("size".parse().unwrap(), Kind::Integer),
         ],
+        ..Settings::of_vector(dim, metric, dtype)
     }
 }
 
-/// What a collection holds, as a map.
-type Model = BTreeMap<PointId, (Vec<f32>, Value)>;
+fn k(k: usize) -> How {
+    How { k, ..How::default() }
+}
 
-struct Made {
+/// What a collection holds, as a map.
+pub type Model = BTreeMap<PointId, (Vec<f32>, Value)>;
+
+pub struct Made {
     _folder: TempDir,
-    path: std::path::PathBuf,
-    model: Model,
+    pub path: std::path::PathBuf,
+    pub model: Model,
 }
 
 /// A collection that was written in two goes; the second replaces some points of the first.
-fn made(dtype: Dtype, metric: Metric, n_rows: usize, dim: usize) -> Made {
+pub fn made(dtype: Dtype, metric: Metric, n_rows: usize, dim: usize) -> Made {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("c");
     let settings = settings(dtype, dim, metric);
@@ -94,7 +96,7 @@ fn made(dtype: Dtype, metric: Metric, n_rows: usize, dim: usize) -> Made {
             .map(|i| NewPoint { id: PointId::Num(i as u64 * 3), payload: payload(seed, i as u64) })
             .collect();
         // A writer holds the folder; it is let go before the next.
-        Writer::open(&path, &settings).unwrap().upsert(&points, &rows).unwrap();
+        Writer::open(&path, &settings).unwrap().upsert(&points, &Vectors::only(&rows)).unwrap();
         for (i, point) in points.into_iter().enumerate() {
             let mut row = vec![0.0; dim];
             rows.widen(i, &mut row);
@@ -109,14 +111,14 @@ fn may_read(payload: &Value, tenant: &str) -> bool {
 }
 
 /// The distances of the points that a question is about, nearest first.
-fn truth(made: &Made, query: &Rows, ask: &Ask, metric: Metric) -> Vec<(f32, PointId)> {
+pub fn truth(made: &Made, query: &Rows, ask: &Ask, metric: Metric) -> Vec<(f32, PointId)> {
     let mut all: Vec<(f32, PointId)> = made
         .model
         .iter()
         .filter(|(id, (_, payload))| {
             let point = Point { payload, id: Some(**id), has_vector: &|name| name == "default" };
-            ask.tenant.as_deref().is_none_or(|tenant| may_read(payload, tenant))
-                && passes(&ask.filter, point)
+            ask.tenant().is_none_or(|tenant| may_read(payload, tenant))
+                && passes(ask.filter(), point)
         })
         .map(|(&id, (row, _))| {
             let row = Rows::new(Values::F32(row.clone().into()), row.len()).unwrap();
@@ -127,11 +129,11 @@ fn truth(made: &Made, query: &Rows, ask: &Ask, metric: Metric) -> Vec<(f32, Poin
     all
 }
 
-fn filter(value: Value) -> Filter {
+pub fn filter(value: Value) -> Filter {
     Filter::from_json(&value).unwrap()
 }
 
-fn asks() -> Vec<Ask> {
+pub fn asks() -> Vec<Ask> {
     let filters = [
         json!({}),
         json!({"must": [{"key": "kind", "match": {"value": "docs"}}]}),
@@ -145,7 +147,7 @@ fn asks() -> Vec<Ask> {
     let mut asks = Vec::new();
     for tenant in [None, Some("t3"), Some("t17"), Some("nobody")] {
         for one in &filters {
-            asks.push(Ask { tenant: tenant.map(str::to_owned), filter: filter(one.clone()) });
+            asks.push(Ask::new(tenant, filter(one.clone())));
         }
     }
     asks
@@ -164,16 +166,16 @@ fn every_answer_is_whole_and_exact_for_any_filter_and_tenant() {
     for (dtype, metric, n_rows, dim) in cases {
         let made = made(dtype, metric, n_rows, dim);
         let collection = Collection::open(&made.path, &pool(2), 1 << 30).unwrap();
-        assert_eq!(collection.n_points(), made.model.len() as u64);
+        assert_eq!(collection.n_points().unwrap(), made.model.len() as u64);
         let asks = asks();
         let queries = rows(dtype, asks.len(), dim, 5);
         let mut ways = BTreeSet::new();
         for k in [1, 10, 1000] {
-            let answers = collection.search(&queries, &asks, k).unwrap();
+            let answers = collection.search(&queries, &asks, &How { k, ..How::default() }).unwrap();
             for (q, (ask, answer)) in asks.iter().zip(&answers).enumerate() {
                 let truth = truth(&made, &queries.slice(q..q + 1), ask, metric);
                 let place = format!("{dtype:?} {metric} k {k}: {ask:?}");
-                ways.insert(answer.choice.way);
+                ways.insert(answer.way);
                 assert_eq!(answer.n_matches, truth.len() as u64, "{place}");
                 assert_eq!(answer.points.len(), k.min(truth.len()), "{place}");
                 let ids: BTreeSet<PointId> = answer.points.iter().map(|point| point.id).collect();
@@ -200,10 +202,10 @@ fn queries_together_and_one_by_one_have_the_same_answers_with_any_threads() {
     let mut all = Vec::new();
     for n_threads in [1, 3] {
         let collection = Collection::open(&made.path, &pool(n_threads), 1 << 30).unwrap();
-        let together = collection.search(&queries, &asks, 7).unwrap();
+        let together = collection.search(&queries, &asks, &k(7)).unwrap();
         all.push(together.into_iter().map(|answer| answer.points).collect::<Vec<_>>());
         let alone = (0..asks.len()).map(|q| {
-            let some = collection.search(&queries.slice(q..q + 1), &asks[q..q + 1], 7).unwrap();
+            let some = collection.search(&queries.slice(q..q + 1), &asks[q..q + 1], &k(7)).unwrap();
             some.into_iter().next().unwrap().points
         });
         all.push(alone.collect());
@@ -223,14 +225,14 @@ fn equivalent_filters_have_equal_answers_and_a_stricter_one_never_gains() {
     let made = made(Dtype::F32, Metric::L2, 1500, 24);
     let collection = Collection::open(&made.path, &pool(1), 1 << 30).unwrap();
     let queries = rows(Dtype::F32, 20, 24, 8);
-    let ask = |value: Value| vec![Ask { tenant: Some("t3".into()), filter: filter(value) }; 20];
+    let ask = |value: Value| vec![Ask::new(Some("t3"), filter(value)); 20];
     let plain = json!({"must": [{"key": "kind", "match": {"any": ["docs", "page"]}}]});
     let turned = json!({"must_not": [{"must_not": [{"should": [
         {"key": "kind", "match": {"value": "page"}}, {"key": "kind", "match": {"value": "docs"}}]}]}]});
     let stricter = json!({"must": [
         {"key": "kind", "match": {"any": ["docs", "page"]}}, {"key": "size", "range": {"lt": 500}}]});
     let [plain, turned, stricter] = [plain, turned, stricter]
-        .map(|value| collection.search(&queries, &ask(value), 10).unwrap());
+        .map(|value| collection.search(&queries, &ask(value), &k(10)).unwrap());
     for ((plain, turned), stricter) in plain.iter().zip(&turned).zip(&stricter) {
         assert_eq!(plain.points, turned.points);
         assert!(
@@ -250,8 +252,8 @@ fn a_filter_is_evaluated_once_and_its_slots_are_every_tenants_own() {
     let no_index = json!({"must": [{"key": "meta.depth", "match": {"value": 2}}]});
     let mut read = Vec::new();
     for tenant in [Some("t3"), None, Some("t17"), Some("nobody"), Some("t3")] {
-        let ask = Ask { tenant: tenant.map(str::to_owned), filter: filter(no_index.clone()) };
-        let answer = &collection.search(&query, std::slice::from_ref(&ask), 1000).unwrap()[0];
+        let ask = Ask::new(tenant, filter(no_index.clone()));
+        let answer = &collection.search(&query, std::slice::from_ref(&ask), &k(1000)).unwrap()[0];
         let truth = truth(&made, &query, &ask, Metric::Cosine);
         let found: BTreeSet<PointId> = answer.points.iter().map(|point| point.id).collect();
         assert_eq!(found, truth.iter().map(|&(_, id)| id).collect(), "{tenant:?}");
@@ -261,8 +263,8 @@ fn a_filter_is_evaluated_once_and_its_slots_are_every_tenants_own() {
     // More filters than are remembered: all are answered.
     for n in 0..300 {
         let one = json!({"must": [{"key": "size", "range": {"lt": n}}]});
-        let ask = Ask { tenant: None, filter: filter(one) };
-        let answer = &collection.search(&query, std::slice::from_ref(&ask), 1000).unwrap()[0];
+        let ask = Ask::new(None, filter(one));
+        let answer = &collection.search(&query, std::slice::from_ref(&ask), &k(1000)).unwrap()[0];
         assert_eq!(answer.n_matches, truth(&made, &query, &ask, Metric::Cosine).len() as u64);
     }
 }
@@ -287,27 +289,28 @@ fn what_cannot_be_stored_or_asked_is_refused_and_nothing_is_written() {
         (json!({}), &rows(Dtype::F32, 2, 5, 1), "vector_dim"),
         (json!({}), &rows(Dtype::F16, 2, 4, 1), "vector_dtype"),
     ] {
-        let error = writer.upsert(&points(payload), rows).unwrap_err();
+        let error = writer.upsert(&points(payload), &Vectors::only(rows)).unwrap_err();
         assert_eq!(error.code(), code, "{error}");
     }
     let locked = Writer::open(&path, &own).err().unwrap();
     assert_eq!(locked.code(), "locked");
     drop(writer);
-    let other = Settings { metric: Metric::Dot, ..own.clone() };
+    let mut other = own.clone();
+    other.vectors[0].metric = Metric::Dot;
     assert_eq!(Writer::open(&path, &other).err().unwrap().code(), "settings_differ");
     let collection = Collection::open(&path, &pool(1), 1 << 20).unwrap();
-    assert_eq!(collection.n_points(), 0);
+    assert_eq!(collection.n_points().unwrap(), 0);
     let ask = [Ask::default()];
-    let nothing = collection.search(&good.slice(0..1), &ask, 3).unwrap();
-    assert!(nothing[0].points.is_empty() && nothing[0].choice.way == Way::Nothing);
-    for (queries, k, code) in [
+    let nothing = collection.search(&good.slice(0..1), &ask, &k(3)).unwrap();
+    assert!(nothing[0].points.is_empty() && nothing[0].way == Way::Nothing);
+    for (queries, n, code) in [
         (good.slice(0..1), 0, "k_range"),
         (good.slice(0..1), 1025, "k_range"),
         (rows(Dtype::F32, 1, 5, 1), 1, "vector_dim"),
         (rows(Dtype::U8, 1, 4, 1), 1, "vector_dtype"),
         (zero.slice(0..1), 1, "vector_zero_norm"),
     ] {
-        assert_eq!(collection.search(&queries, &ask, k).unwrap_err().code(), code);
+        assert_eq!(collection.search(&queries, &ask, &k(n)).unwrap_err().code(), code);
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod collection;
+mod collection_commands;
 mod conformance;
 mod corpus;
 mod cpu;
@@ -13,9 +14,13 @@ mod cuda;
 mod doctor;
 mod embed;
 mod fallback;
+mod ingest;
+mod invariants;
+mod near;
 mod options;
 mod page;
 mod pairs;
+mod points;
 mod promises;
 mod quant;
 mod semantic;

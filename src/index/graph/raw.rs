@@ -97,22 +97,32 @@ impl<'a> RawRows<'a> {
         Ok(self.prepared(queries, i))
     }
 
+    /// As the processor's backend prepares a query, so that distances are those of [`Backend::gather`], bit for bit.
+    ///
+    /// [`Backend::gather`]: crate::backend::Backend::gather
     fn prepared(&self, rows: &Rows, i: usize) -> RawQuery {
         let range = i * rows.dim()..(i + 1) * rows.dim();
-        let wide: Vec<i16> = match rows.values() {
-            Values::U8(values) => values[range].iter().map(|&x| x.into()).collect(),
-            Values::I8(values) => values[range].iter().map(|&x| x.into()).collect(),
-            _ => {
+        let (mut scaled, mut inverse) = (None, 1.0);
+        if self.metric == Metric::Cosine {
+            let placed = Placed::new(&rows.slice(i..i + 1), self.metric);
+            (scaled, inverse) = (placed.scaled, placed.inverse[0]);
+        }
+        let wide = match (scaled, rows.values()) {
+            (Some(scaled), _) => Wide::Floats(scaled.into_vec()),
+            (None, Values::U8(values)) => {
+                Wide::Bytes(values[range].iter().map(|&x| x.into()).collect())
+            }
+            (None, Values::I8(values)) => {
+                Wide::Bytes(values[range].iter().map(|&x| x.into()).collect())
+            }
+            (None, Values::F32(values)) => Wide::Floats(values[range].to_vec()),
+            (None, Values::F16(_)) => {
                 let mut row = vec![0.0; rows.dim()];
                 widen(rows, i, &mut row);
-                if self.metric == Metric::Cosine {
-                    to_norm_1(&mut row);
-                }
-                return RawQuery { wide: Wide::Floats(row), inverse: 1.0 };
+                Wide::Floats(row)
             }
         };
-        let square: i64 = wide.iter().map(|&x| i64::from(x) * i64::from(x)).sum();
-        RawQuery { wide: Wide::Bytes(wide), inverse: (1.0 / (square as f64).sqrt()) as f32 }
+        RawQuery { wide, inverse }
     }
 
     fn sums(&self, sum: Sum, query: &RawQuery, starts: &[usize], out: &mut [f32]) {
@@ -221,6 +231,8 @@ impl Distances for RawRows<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cpu::Cpu;
+    use crate::backend::{Backend, Stream};
     use crate::distance::scalar;
 
     #[test]
@@ -237,6 +249,40 @@ mod tests {
                 let norms = (scalar::dot(&a, &a) * scalar::dot(&b, &b)).sqrt();
                 let want = 1.0 - scalar::dot(&a, &b) / norms;
                 assert!((f64::from(got) - want).abs() < 1e-6, "{scale}: {got} for {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn distances_are_those_of_the_backend_bit_for_bit() {
+        let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
+        let backend = Cpu::new(pool, 1 << 30);
+        let number = |i: usize| (i * 7 % 23) as f32 / 3.0 - 3.3;
+        let (n, dim) = (40, 37);
+        let all = || (0..n * dim).map(number);
+        let kinds: [Values; 5] = [
+            Values::F32(all().collect()),
+            Values::F32(all().map(|x| x * 1e25).collect()),
+            Values::F16(all().map(half::f16::from_f32).collect()),
+            Values::U8(all().map(|x| (x + 4.0) as u8 * 9).collect()),
+            Values::I8(all().map(|x| x as i8 * 9).collect()),
+        ];
+        for (values, metric) in kinds.iter().flat_map(|v| Metric::ALL.map(|metric| (v, metric))) {
+            let rows = Arc::new(Rows::new(values.clone(), dim).unwrap());
+            if rows.check(metric).is_err() {
+                continue;
+            }
+            let raw = RawRows::new(&rows, metric).unwrap();
+            let resident = backend.upload(Arc::clone(&rows), metric).unwrap();
+            let slots: Vec<u32> = (0..n as u32).rev().collect();
+            for q in 0..n {
+                let query = rows.slice(q..q + 1);
+                let lists = [slots.clone()];
+                let want = backend.gather(Stream::default(), &query, &resident, &lists).unwrap();
+                let mut got = vec![0.0; n];
+                raw.measure(&raw.query(&query, 0).unwrap(), &slots, &mut got);
+                let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+                assert_eq!(bits(&got), bits(&want[0]), "{:?} {metric}", rows.dtype());
             }
         }
     }

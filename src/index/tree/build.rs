@@ -97,11 +97,13 @@ struct Cells {
     spreads: Vec<f32>,
 }
 
-/// The tree of `rows`. One seed gives one tree, for any number of threads of `pool` and of the backend. A node is a leaf
-/// if it has at most `max_leaf` rows, if it is at the last level, or if its rows are all equal.
+/// The tree of `rows`. One seed gives one tree, for any number of threads of `pool` and of the backend. A node is not
+/// divided if it has at most `max_leaf` rows, if it is at the last level, or if its rows are all equal. When all nodes
+/// are there, each row goes where [`Tree::place`] puts it, so that a leaf may have some more rows, or none.
 ///
-/// Cost: each row is copied once per level, and compared with at most `fan_out` centroids there; k-means compares
-/// `n_rounds · sample_per_cell · fan_out` rows more per node. Memory: the rows of one level twice.
+/// Cost: each row is copied once per level, and compared with at most `fan_out` centroids there, and when it is placed
+/// with four times as many; k-means compares `n_rounds · sample_per_cell · fan_out` rows more per node. Memory: the rows
+/// of one level twice.
 ///
 /// # Errors
 /// `tree_params`; those of [`Rows::check`] and of the backend.
@@ -111,14 +113,29 @@ pub fn build(
     metric: Metric,
     params: &BuildParams,
 ) -> Result<Built> {
+    let tree = trained((backend, pool), rows, metric, params, TREE_LEVELS)?;
+    let placed = tree.place(pool, rows)?;
+    let mut order: Vec<u32> = (0..rows.n_rows() as u32).collect();
+    pool.install(|| order.par_sort_unstable_by_key(|&row| (placed[row as usize], row)));
+    let paths = order.iter().map(|&row| placed[row as usize]).collect();
+    Ok(Built { tree, order, paths })
+}
+
+/// The nodes for `rows`, at most so many levels below the root.
+pub(super) fn trained(
+    (backend, pool): (&dyn Backend, &ThreadPool),
+    rows: &Rows,
+    metric: Metric,
+    params: &BuildParams,
+    n_levels: usize,
+) -> Result<Tree> {
     params.check()?;
     rows.check(metric)?;
     let mut order: Vec<u32> = (0..rows.n_rows() as u32).collect();
     let mut nodes = vec![Node::default()];
     let mut centroids = vec![0.0; rows.dim()];
-    let mut paths = vec![0; order.len()];
     let mut level = vec![Open { node: 0, range: 0..order.len() }];
-    for depth in 0..TREE_LEVELS {
+    for depth in 0..n_levels {
         level.retain(|open| open.range.len() > params.max_leaf);
         let divide = |open: &Open| {
             let seed = stream(params.seed, nodes[open.node].code ^ depth as u64);
@@ -136,17 +153,45 @@ pub fn build(
             let (parent, mut start) = (nodes[open.node], open.range.start);
             for (i, (size, spread)) in cells.sizes.iter().zip(cells.spreads).enumerate() {
                 let range = start..start + size;
-                let code = parent.child_code(i);
-                paths[range.clone()].fill(code);
                 start = range.end;
                 below.push(Open { node: nodes.len(), range });
-                nodes.push(Node { code, spread, level: parent.level + 1, ..Node::default() });
+                let (code, level) = (parent.child_code(i), parent.level + 1);
+                nodes.push(Node { code, spread, level, ..Node::default() });
             }
         }
         level = below;
     }
-    let tree = Tree::new(nodes, Rows::new(Values::F32(centroids.into()), rows.dim())?, metric)?;
-    Ok(Built { tree, order, paths })
+    Tree::new(nodes, Rows::new(Values::F32(centroids.into()), rows.dim())?, metric)
+}
+
+/// The centroid `[dim]` of all of `rows`, f32, and their spread around it.
+pub(super) fn centre(
+    backend: &dyn Backend,
+    rows: &Rows,
+    metric: Metric,
+) -> Result<(Vec<f32>, f32)> {
+    let one = KMeans { n_cells: 1, n_rounds: 1, sample_per_cell: rows.n_rows(), seed: 0 };
+    let centroids = one.train(backend, rows, metric)?;
+    let nearest = kmeans::assign(backend, rows, metric, &centroids)?;
+    let sum: f64 = nearest.iter().map(|near| f64::from(near.distance)).sum();
+    let mut centroid = vec![0.0; rows.dim()];
+    centroids.widen(0, &mut centroid);
+    let spread = finish(metric, &mut centroid, centroids.norms()[0], sum / nearest.len() as f64);
+    Ok((centroid, spread))
+}
+
+/// Scales a centroid of that norm as trees keep it; its spread, from the mean distance of its rows.
+fn finish(metric: Metric, centroid: &mut [f32], norm: f64, mean_distance: f64) -> f32 {
+    let is_unit = matches!(metric, Metric::Cosine | Metric::Dot) && norm > 0.0;
+    if is_unit {
+        centroid.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+    }
+    let spread = match metric {
+        Metric::Dot if is_unit => -mean_distance / norm,
+        Metric::Dot => 0.0,
+        Metric::Cosine | Metric::L2 | Metric::L1 => mean_distance,
+    };
+    spread as f32
 }
 
 /// The cells of the rows `members`; `None` if they cannot be told apart.
@@ -208,16 +253,10 @@ fn cells(
     };
     for (&cell, out) in filled.iter().zip(found.centroids.chunks_exact_mut(centroids.dim())) {
         centroids.widen(cell, out);
-        let mut spread = sums[cell] / lists[cell].len() as f64;
-        if matches!(metric, Metric::Cosine | Metric::Dot) && norms[cell] > 0.0 {
-            out.iter_mut().for_each(|x| *x = (f64::from(*x) / norms[cell]) as f32);
-        }
-        if metric == Metric::Dot {
-            spread = if norms[cell] > 0.0 { -spread / norms[cell] } else { 0.0 };
-        }
+        let spread = finish(metric, out, norms[cell], sums[cell] / lists[cell].len() as f64);
         found.order.extend(&lists[cell]);
         found.sizes.push(lists[cell].len());
-        found.spreads.push(spread as f32);
+        found.spreads.push(spread);
     }
     Ok(Some(found))
 }

@@ -9,17 +9,18 @@ use crate::core::rows::{Rows, Values};
 use crate::distance::Level;
 use crate::distance::simd::{Kernels, Sum};
 use crate::error::{Error, ErrorKind, Result};
+use crate::quant::rabitq::dot;
 
 /// Bits of a path code per level.
-const BITS: u32 = 6;
+pub(super) const BITS: u32 = 6;
 
 /// A cluster of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Node {
     /// Path code of the first row that may lie below.
     pub code: u64,
-    /// Mean distance of the rows below to the centroid; for dot the mean of their products with it, which is how long
-    /// they are.
+    /// Mean distance to the centroid of the rows that it was trained for; for dot the mean of their products with it,
+    /// which is how long they are.
     pub spread: f32,
     /// Index of the first child; children follow one another.
     pub first_child: u32,
@@ -44,6 +45,13 @@ impl Node {
     pub fn child_code(&self, i: usize) -> u64 {
         self.code | (i as u64) << (64 - BITS * (u32::from(self.level) + 1))
     }
+}
+
+/// What comparing with centroids needs and the next comparison reuses.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Compared {
+    starts: Vec<usize>,
+    out: Vec<f32>,
 }
 
 /// Nodes and centroids, the root first, parents before their children.
@@ -72,7 +80,8 @@ impl Tree {
         if (nodes[0].code, nodes[0].level) != (0, 0) {
             return wrong(format!("the root has code {:x}", nodes[0].code));
         }
-        let mut n_placed = 1;
+        let mut has_parent = vec![false; nodes.len()];
+        has_parent[0] = true;
         for (i, node) in nodes.iter().enumerate() {
             if !node.spread.is_finite() {
                 return wrong(format!("node {i} has spread {}", node.spread));
@@ -82,28 +91,28 @@ impl Tree {
                 continue;
             }
             let first = node.first_child as usize;
-            let fits = first == n_placed
-                && first > i
+            let fits = first > i
                 && n_children <= TREE_FAN_OUT
                 && usize::from(node.level) < TREE_LEVELS
-                && first + n_children <= nodes.len();
+                && first + n_children <= nodes.len()
+                && !has_parent[first..first + n_children].contains(&true);
             if !fits {
                 return wrong(format!(
-                    "node {i} of level {} has children {first} to {}; the next without a parent is {n_placed} of {}",
+                    "node {i} of level {} of {} has children {first} to {}, expected later ones without another parent",
                     node.level,
+                    nodes.len(),
                     first + n_children,
-                    nodes.len()
                 ));
             }
+            has_parent[first..first + n_children].fill(true);
             for (digit, child) in nodes[first..first + n_children].iter().enumerate() {
                 if (child.level, child.code) != (node.level + 1, node.child_code(digit)) {
                     return wrong(format!("child {digit} of node {i} has code {:x}", child.code));
                 }
             }
-            n_placed += n_children;
         }
-        if n_placed != nodes.len() {
-            return wrong(format!("{n_placed} of {} nodes have a parent", nodes.len()));
+        if let Some(lost) = has_parent.iter().position(|&has| !has) {
+            return wrong(format!("node {lost} of {} has no parent", nodes.len()));
         }
         Ok(Self { nodes, centroids, metric })
     }
@@ -128,57 +137,50 @@ impl Tree {
         (self.nodes.len() * size_of::<Node>()) as u64 + self.centroids.n_bytes()
     }
 
-    /// Path code of a row `[dim]` that is not in the tree yet: that of the leaf reached by the nearest centroid of each
-    /// level. Cost: the centroids of one path.
-    ///
-    /// # Errors
-    /// Those of [`Self::query`].
-    pub fn path_of(&self, row: &[f32]) -> Result<u64> {
-        let row = self.query(row)?;
-        let mut node = &self.nodes[0];
-        let mut distances = Vec::new();
-        while node.n_children > 0 {
-            let children = node.first_child..node.first_child + u32::from(node.n_children);
-            self.distances(&row, children.clone(), &mut distances);
-            let nearest = (0..distances.len())
-                .min_by(|&a, &b| distances[a].total_cmp(&distances[b]))
-                .expect("a node with children");
-            node = &self.nodes[node.first_child as usize + nearest];
-        }
-        Ok(node.code)
+    /// The nodes and centroids `[n_nodes, dim]`, to be changed; [`Self::new`] checks them again.
+    pub(super) fn into_parts(self) -> (Vec<Node>, Vec<f32>) {
+        let Values::F32(centroids) = self.centroids.values().clone() else {
+            unreachable!("checked: centroids are f32")
+        };
+        (self.nodes, centroids.into_vec())
     }
 
-    /// A query `[dim]` as centroids are compared with it: of norm 1 under cosine.
+    /// Sets `out` to a query `[dim]` as centroids are compared with it: of norm 1 under cosine.
     ///
     /// # Errors
     /// `vector_dim`; those of [`Rows::new`] and [`Rows::check`].
-    pub fn query(&self, query: &[f32]) -> Result<Vec<f32>> {
+    pub fn query(&self, query: &[f32], out: &mut Vec<f32>) -> Result<()> {
         if query.len() != self.centroids.dim() {
             let message =
                 format!("a query of {} values, rows have {}", query.len(), self.centroids.dim());
             return Err(Error::new(ErrorKind::BadInput, "vector_dim", message));
         }
-        let rows = Rows::new(Values::F32(query.to_vec().into()), query.len())?;
-        rows.check(self.metric)?;
-        let mut query = query.to_vec();
-        if self.metric == Metric::Cosine {
-            let norm = rows.norms()[0];
-            query.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+        let is_cosine = self.metric == Metric::Cosine;
+        let norm = if is_cosine { dot(query, query).sqrt() } else { f64::NAN };
+        if !norm.is_normal() {
+            Rows::new(Values::F32(query.to_vec().into()), query.len())?.check(self.metric)?;
         }
-        Ok(query)
+        out.clear();
+        out.extend_from_slice(query);
+        if is_cosine {
+            out.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+        }
+        Ok(())
     }
 
-    /// Sets `out` to the distances between a [`Self::query`] and the centroids of `nodes`.
-    pub(super) fn distances(
+    /// The distances between a [`Self::query`] and the centroids of `nodes`.
+    pub(super) fn distances<'s>(
         &self,
         query: &[f32],
         nodes: impl Iterator<Item = u32>,
-        out: &mut Vec<f32>,
-    ) {
+        scratch: &'s mut Compared,
+    ) -> &'s [f32] {
         let Values::F32(centroids) = self.centroids.values() else {
             unreachable!("checked: centroids are f32")
         };
-        let starts: Vec<usize> = nodes.map(|node| node as usize * query.len()).collect();
+        let Compared { starts, out } = scratch;
+        starts.clear();
+        starts.extend(nodes.map(|node| node as usize * query.len()));
         out.clear();
         out.resize(starts.len(), 0.0);
         let sum = match self.metric {
@@ -186,12 +188,13 @@ impl Tree {
             Metric::L2 => Sum::L2,
             Metric::L1 => Sum::L1,
         };
-        Kernels::at(Level::best()).rows_f32(sum, query, centroids, &starts, out);
+        Kernels::at(Level::best()).rows_f32(sum, query, centroids, starts, out);
         match self.metric {
             Metric::Cosine => out.iter_mut().for_each(|x| *x = 1.0 - *x),
             Metric::Dot => out.iter_mut().for_each(|x| *x = -*x),
             Metric::L2 | Metric::L1 => {}
         }
+        out
     }
 }
 
@@ -230,14 +233,6 @@ mod tests {
             }
             parent = child(41);
         }
-    }
-
-    #[test]
-    fn a_row_is_sent_to_the_leaf_of_the_nearest_centroids() {
-        let tree = Tree::new(two_levels(), centroids(5), Metric::L2).unwrap();
-        assert_eq!(tree.path_of(&[0.9]).unwrap(), 0);
-        assert_eq!(tree.path_of(&[9.0]).unwrap(), 1 << 58 | 1 << 52);
-        assert_eq!(tree.path_of(&[9.0, 1.0]).unwrap_err().code(), "vector_dim");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::index::tree::node::Node;
 
 /// Bytes that a map takes per tenant beside the slots: key and value of [`Tenants`] at the least fill of a B-tree, which
 /// is five of eleven, and a share of the node's own fields.
@@ -18,7 +19,7 @@ pub struct Run {
     slots: Vec<u32>,
 }
 
-fn path_of(paths: &[u64], slot: u32) -> Result<u64> {
+pub(super) fn path_of(paths: &[u64], slot: u32) -> Result<u64> {
     paths.get(slot as usize).copied().ok_or_else(|| {
         let message = format!("slot {slot} of {} path codes", paths.len());
         Error::new(ErrorKind::BadInput, "slot_range", message)
@@ -62,6 +63,22 @@ impl Run {
     /// Bytes of the slots, those that are reserved included.
     pub fn n_bytes(&self) -> u64 {
         (self.slots.capacity() * size_of::<u32>()) as u64
+    }
+
+    /// Puts the slots below a node, whose path codes have changed and still lie below it, in order again. Cost: one pass,
+    /// and a sort of those slots.
+    ///
+    /// # Errors
+    /// `slot_range`; then nothing has changed.
+    pub fn resort(&mut self, node: &Node, paths: &[u64]) -> Result<()> {
+        if let Some(last) = self.slots.iter().max() {
+            path_of(paths, *last)?;
+        }
+        let start = self.slots.partition_point(|&slot| paths[slot as usize] < node.code);
+        let n =
+            self.slots[start..].partition_point(|&slot| paths[slot as usize] <= node.last_code());
+        self.slots[start..start + n].sort_unstable_by_key(|&slot| (paths[slot as usize], slot));
+        Ok(())
     }
 
     /// Where `slot` stands, or where it would.
@@ -152,6 +169,14 @@ impl Tenants {
     /// Forgets a tenant; gives back its rows. Cost: no look at them.
     pub fn remove(&mut self, tenant: u32) -> Option<Run> {
         self.runs.remove(&tenant)
+    }
+
+    /// [`Run::resort`] for every tenant.
+    ///
+    /// # Errors
+    /// `slot_range`.
+    pub fn resort(&mut self, node: &Node, paths: &[u64]) -> Result<()> {
+        self.runs.values_mut().try_for_each(|run| run.resort(node, paths))
     }
 
     /// The rows of a tenant; `None` for one that is not there.

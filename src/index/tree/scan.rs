@@ -2,14 +2,9 @@
 
 use crate::backend::resident::Resident;
 use crate::backend::{Backend, Stream};
-use crate::core::metric::Metric;
-use crate::core::rows::{Rows, Values};
-use crate::distance::Level;
-use crate::distance::simd::{Kernels, Sum};
-use crate::error::{Error, ErrorKind, Result};
-
-/// Norms whose products, and whose inverses' products, stay within 32-bit floats.
-const COMFORTABLE: std::ops::RangeInclusive<f64> = 1e-9..=1e9;
+use crate::core::rows::Rows;
+use crate::error::{Error, Result};
+use crate::index::graph::distances::Distances;
 
 /// One query's distances to any rows.
 pub trait Scan {
@@ -18,6 +13,9 @@ pub trait Scan {
     /// # Errors
     /// `slot_range`; what the device says.
     fn distances(&mut self, slots: &[u32], out: &mut Vec<f32>) -> Result<()>;
+
+    /// Says which rows are likely to be asked for next; any slots will do.
+    fn prefetch(&mut self, slots: &[u32]);
 }
 
 /// Raw rows of any type on any backend.
@@ -50,70 +48,9 @@ impl Scan for BackendScan<'_> {
         *out = found.pop().expect("a list for the query");
         Ok(())
     }
-}
 
-/// Rows of floats in memory, and what cosine needs beside them: the short way for single queries.
-pub struct FloatRows<'a> {
-    rows: &'a Rows,
-    metric: Metric,
-    /// `1 / |row|` under cosine, otherwise empty.
-    inverse: Vec<f32>,
-}
-
-impl<'a> FloatRows<'a> {
-    /// Rows of 32- or 16-bit floats. Cost: under cosine one pass over the rows, and four bytes for each.
-    ///
-    /// # Errors
-    /// `vector_dtype` for bytes and, under cosine, `vector_magnitude` for norms beyond 10^9 or under 10^-9, both of which
-    /// [`BackendScan`] compares; those of [`Rows::check`].
-    pub fn new(rows: &'a Rows, metric: Metric) -> Result<Self> {
-        rows.check(metric)?;
-        if rows.dtype().is_integer() {
-            let message = format!("{}, expected f32 or f16", rows.dtype().name());
-            return Err(Error::usage("vector_dtype", message));
-        }
-        let norms = if metric == Metric::Cosine { rows.norms() } else { Vec::new() };
-        comfortable(&norms)?;
-        let inverse = norms.iter().map(|norm| (1.0 / norm) as f32).collect();
-        Ok(Self { rows, metric, inverse })
-    }
-
-    /// Query `q` of `queries`, of floats.
-    ///
-    /// # Errors
-    /// `slot_range` if there is no such query; `vector_dim`, `vector_dtype`; as [`Self::new`] for a norm.
-    pub fn scan(&self, queries: &Rows, q: usize) -> Result<FloatScan<'_>> {
-        let query = one(queries, q)?;
-        if query.dim() != self.rows.dim() {
-            let message =
-                format!("queries have {} values, rows have {}", query.dim(), self.rows.dim());
-            return Err(Error::new(ErrorKind::BadInput, "vector_dim", message));
-        }
-        if query.dtype().is_integer() {
-            let message =
-                format!("{} queries, {} rows", query.dtype().name(), self.rows.dtype().name());
-            return Err(Error::usage("vector_dtype", message));
-        }
-        query.check(self.metric)?;
-        let mut values = vec![0.0; query.dim()];
-        query.widen(0, &mut values);
-        if self.metric == Metric::Cosine {
-            let norms = query.norms();
-            comfortable(&norms)?;
-            values.iter_mut().for_each(|x| *x = (f64::from(*x) / norms[0]) as f32);
-        }
-        Ok(FloatScan { rows: self, query: values, starts: Vec::new() })
-    }
-}
-
-fn comfortable(norms: &[f64]) -> Result<()> {
-    match norms.iter().position(|norm| !COMFORTABLE.contains(norm)) {
-        None => Ok(()),
-        Some(row) => {
-            let message = format!("row {row} has norm {:e}, expected 1e-9 to 1e9", norms[row]);
-            Err(Error::new(ErrorKind::BadInput, "vector_magnitude", message))
-        }
-    }
+    /// Nothing: a call to the backend takes far longer than memory.
+    fn prefetch(&mut self, _: &[u32]) {}
 }
 
 fn one(queries: &Rows, q: usize) -> Result<Rows> {
@@ -123,43 +60,44 @@ fn one(queries: &Rows, q: usize) -> Result<Rows> {
     Err(Error::usage("slot_range", format!("query {q} of {}", queries.n_rows())))
 }
 
-/// A query against [`FloatRows`].
-pub struct FloatScan<'a> {
-    rows: &'a FloatRows<'a>,
-    query: Vec<f32>,
-    starts: Vec<usize>,
+/// Rows that are compared at once, while memory is asked for as many more.
+const BLOCK: usize = 16;
+
+/// Codes or raw rows in memory: the short way for single queries.
+pub struct DistanceScan<'a, D: Distances> {
+    distances: &'a D,
+    query: &'a D::Query,
 }
 
-impl Scan for FloatScan<'_> {
+impl<'a, D: Distances> DistanceScan<'a, D> {
+    /// One of these distances' queries.
+    pub fn new(distances: &'a D, query: &'a D::Query) -> Self {
+        Self { distances, query }
+    }
+}
+
+impl<D: Distances> Scan for DistanceScan<'_, D> {
     fn distances(&mut self, slots: &[u32], out: &mut Vec<f32>) -> Result<()> {
-        let (all, dim) = (self.rows.rows, self.query.len());
-        if let Some(slot) = slots.iter().find(|&&slot| slot as usize >= all.n_rows()) {
-            return Err(Error::usage("slot_range", format!("{slot} of {} rows", all.n_rows())));
+        let last = slots.iter().fold(0, |last, &slot| last.max(slot)) as usize;
+        if last >= self.distances.n_slots() && !slots.is_empty() {
+            let message = format!("{last} of {} rows", self.distances.n_slots());
+            return Err(Error::usage("slot_range", message));
         }
-        self.starts.clear();
-        self.starts.extend(slots.iter().map(|&slot| slot as usize * dim));
-        out.clear();
         out.resize(slots.len(), 0.0);
-        let sum = match self.rows.metric {
-            Metric::Cosine | Metric::Dot => Sum::Dot,
-            Metric::L2 => Sum::L2,
-            Metric::L1 => Sum::L1,
-        };
-        let kernels = Kernels::at(Level::best());
-        match all.values() {
-            Values::F32(values) => kernels.rows_f32(sum, &self.query, values, &self.starts, out),
-            Values::F16(values) => kernels.rows_f16(sum, &self.query, values, &self.starts, out),
-            Values::U8(_) | Values::I8(_) => unreachable!("checked: rows are floats"),
-        }
-        match self.rows.metric {
-            Metric::Cosine => {
-                let inverse = slots.iter().map(|&slot| self.rows.inverse[slot as usize]);
-                out.iter_mut().zip(inverse).for_each(|(x, inverse)| *x = 1.0 - *x * inverse);
-            }
-            Metric::Dot => out.iter_mut().for_each(|x| *x = -*x),
-            Metric::L2 | Metric::L1 => {}
+        let ahead = slots.len().min(BLOCK);
+        slots[..ahead].iter().for_each(|&slot| self.distances.prefetch(slot));
+        let mut rest = &slots[ahead..];
+        for (block, out) in slots.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+            let (next, later) = rest.split_at(rest.len().min(BLOCK));
+            next.iter().for_each(|&slot| self.distances.prefetch(slot));
+            rest = later;
+            self.distances.measure(self.query, block, out);
         }
         Ok(())
+    }
+
+    fn prefetch(&mut self, slots: &[u32]) {
+        slots.iter().take(BLOCK).for_each(|&slot| self.distances.prefetch(slot));
     }
 }
 
@@ -169,7 +107,10 @@ mod tests {
 
     use super::*;
     use crate::backend::plain::{Plain, distance};
+    use crate::core::metric::Metric;
     use crate::core::mix::stream;
+    use crate::core::rows::Values;
+    use crate::index::graph::raw::RawRows;
     use std::sync::Arc;
 
     fn rows(n: usize, dim: usize, seed: u64) -> Rows {
@@ -184,50 +125,34 @@ mod tests {
             Rows::new(Values::F16(values.iter().map(|&x| f16::from_f32(x)).collect()), rows.dim())
                 .unwrap()
         };
+        // More than two blocks, in no order.
+        let slots: Vec<u32> = (0..41).map(|i| i * 29 % 50).chain([7, 7]).collect();
         for (dim, metric) in [1, 7, 300].into_iter().flat_map(|d| Metric::ALL.map(|m| (d, m))) {
             let (floats, queries) = (rows(50, dim, 1), rows(3, dim, 2));
             for base in [halves(&floats), floats] {
-                let held = FloatRows::new(&base, metric).unwrap();
+                let raw = RawRows::new(&base, metric).unwrap();
                 let backend = Plain::new(1 << 30);
                 let resident = backend.upload(Arc::new(base.clone()), metric).unwrap();
                 let on = (&backend as &dyn Backend, Stream::default());
-                let slots = [49, 0, 7, 7];
                 for q in 0..3 {
-                    let mut short = held.scan(&queries, q).unwrap();
+                    let query = raw.query(&queries, q).unwrap();
+                    let mut short = DistanceScan::new(&raw, &query);
                     let mut long = BackendScan::new(on, &resident, &queries, q).unwrap();
                     for scan in [&mut short as &mut dyn Scan, &mut long] {
-                        let mut found = Vec::new();
+                        let mut found = vec![9.0; 7];
                         scan.distances(&slots, &mut found).unwrap();
-                        for (x, slot) in found.iter().zip(slots) {
+                        for (x, &slot) in found.iter().zip(&slots) {
                             let exact = distance(metric, (&queries, q), (&base, slot as usize));
                             // Sums of at most 300 terms of at most 4, in 32 bits.
                             let tolerance = 300.0 * 4.0 * f32::EPSILON * dim as f32;
                             assert!((x - exact).abs() <= tolerance, "{metric} {dim}: {x} {exact}");
                         }
-                        assert_eq!(found.len(), 4);
-                        assert_eq!(
-                            scan.distances(&[50], &mut found).unwrap_err().code(),
-                            "slot_range"
-                        );
+                        assert_eq!(found.len(), slots.len());
+                        let error = scan.distances(&[0, 50], &mut found).unwrap_err();
+                        assert_eq!(error.code(), "slot_range");
                     }
                 }
             }
         }
-    }
-
-    #[test]
-    fn rows_that_floats_cannot_compare_are_refused() {
-        let bytes = Rows::new(Values::U8(vec![1, 2].into()), 2).unwrap();
-        let tiny = Rows::new(Values::F32(vec![1e-12, 0.0].into()), 2).unwrap();
-        let code = |rows, metric| FloatRows::new(rows, metric).err().map(|error| error.code());
-        assert_eq!(code(&bytes, Metric::L2), Some("vector_dtype"));
-        assert_eq!(code(&tiny, Metric::Cosine), Some("vector_magnitude"));
-        assert_eq!(code(&tiny, Metric::L2), None);
-        let (two, wide) = (rows(2, 2, 1), rows(1, 3, 1));
-        let held = FloatRows::new(&two, Metric::L2).unwrap();
-        let code = |rows, q| held.scan(rows, q).err().map(|error| error.code());
-        assert_eq!(code(&wide, 0), Some("vector_dim"));
-        assert_eq!(code(&bytes, 0), Some("vector_dtype"));
-        assert_eq!(code(&two, 2), Some("slot_range"));
     }
 }

@@ -1,24 +1,35 @@
 //! Best-first search over a skeleton.
 //!
-//! A beam goes down to the first lists, so that the search starts where the query is. Then parts are taken in order of
-//! their score, the nearest first: a list is compared with the query, any other part gives its children. It ends when
-//! some lists in a row changed nothing among the best.
+//! Parts are taken in order of their score, the nearest first: a list is compared with the query, any other part gives
+//! its children. It ends when some lists in a row changed nothing among the best.
 //!
-//! Paper: Curator's second, arXiv 2601.01291. Where we differ: it ends at the first list in vain.
+//! Paper: Curator's second, arXiv 2601.01291. Where we differ: it ends at the first list in vain, descends with a beam
+//! first, and brings all parts nearer by the same share of their spread.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::core::metric::Metric;
-use crate::core::neighbors::{Neighbor, TopK};
+use crate::core::neighbors::Neighbor;
 use crate::error::{Error, Result};
-use crate::index::tree::node::Tree;
-use crate::index::tree::scan::Scan;
-use crate::index::tree::skeleton::Skeleton;
+use crate::index::graph::distances::Distances;
+use crate::index::tree::best::Best;
+use crate::index::tree::node::{Compared, Tree};
+use crate::index::tree::scan::{DistanceScan, Scan};
+use crate::index::tree::skeleton::{Part, Skeleton};
 
-/// How much of its rows' mean distance to the centroid a part is brought nearer: rows of a wide part may lie on this side
-/// of its centroid.
-const SPREAD_WEIGHT: f32 = 0.4;
+/// How much of its rows' mean distance to the centroid a list is brought nearer: rows of a wide part may lie on this side
+/// of its centroid. Lists of one run differ little in width; half of a spread and more costs recall.
+const LIST_SPREAD: f32 = 0.2;
+
+/// The same for parts with children, so that they come before lists that are farther than some below them. With 0.2 a query
+/// between two parts misses lists; with 1, nearly all centroids of a tree of two levels are compared, which takes longer
+/// than the few lists found so are worth.
+const PARENT_SPREAD: f32 = 0.5;
+
+/// Best rows held per list in vain before a search ends: of the mixtures that look at as many rows, many lists and few best
+/// rows find most, and one number is easier to choose than two.
+const EF_PER_VAIN_LIST: usize = 5;
 
 /// Slots that are compared at once where all of a run are.
 const BLOCK: usize = 1024;
@@ -28,17 +39,16 @@ const BLOCK: usize = 1024;
 pub struct SearchParams {
     /// Neighbors asked for.
     pub k: usize,
-    /// Best rows that are held while searching, at least `k`: more find more, and as many as the run has find all.
+    /// Best rows that are held while searching, at least `k`, and five times the lists in a row that change nothing among
+    /// them before the search ends: more finds more, up to all, and as many as the run has look at every row.
     pub ef: usize,
-    /// Parts that are followed down to the first lists.
-    pub beam: usize,
-    /// Lists in a row that change nothing before the search ends.
-    pub patience: usize,
+    /// The nearest by codes that are compared raw, at least `k`; only for searches on codes.
+    pub n_rerank: usize,
 }
 
 impl Default for SearchParams {
     fn default() -> Self {
-        Self { k: 10, ef: 64, beam: 4, patience: 2 }
+        Self { k: 10, ef: 64, n_rerank: 40 }
     }
 }
 
@@ -48,14 +58,19 @@ impl SearchParams {
     /// # Errors
     /// `search_params`.
     pub fn check(&self) -> Result<()> {
-        let Self { k, ef, beam, patience } = *self;
-        if k >= 1 && ef >= k && beam >= 1 && patience >= 1 {
+        let Self { k, ef, n_rerank } = *self;
+        if k >= 1 && ef >= k && n_rerank >= k {
             return Ok(());
         }
         let message = format!(
-            "k {k}, ef {ef}, beam {beam}, patience {patience}; expected at least 1, and ef at least k"
+            "k {k}, ef {ef}, n_rerank {n_rerank}; expected at least 1, and the others at least k"
         );
         Err(Error::usage("search_params", message))
+    }
+
+    /// Lists in a row that change nothing before the search ends.
+    fn patience(&self) -> usize {
+        self.ef.div_ceil(EF_PER_VAIN_LIST)
     }
 }
 
@@ -64,10 +79,12 @@ impl SearchParams {
 pub struct Touched {
     /// Centroids compared.
     pub n_centroids: u64,
-    /// Rows compared.
+    /// Rows compared as lists have them.
     pub n_rows: u64,
     /// Lists compared.
     pub n_lists: u64,
+    /// Rows compared raw after their codes were.
+    pub n_reranked: u64,
 }
 
 /// The answer.
@@ -79,15 +96,47 @@ pub struct Found {
     pub touched: Touched,
 }
 
+/// What a search needs and the next one reuses; one per thread, for any tree.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch {
+    query: Vec<f32>,
+    compared: Compared,
+    /// Parts to be looked at, as neighbors whose slot is the part's number and whose distance is its score.
+    frontier: BinaryHeap<Reverse<Neighbor>>,
+    best: Best,
+    slots: Vec<u32>,
+    distances: Vec<f32>,
+}
+
 /// The `k` nearest rows of a run, all of which are compared: exact.
 ///
 /// # Errors
 /// Those of the scan.
-pub fn flat(run: &[u32], scan: &mut dyn Scan, k: usize) -> Result<Found> {
-    let mut best = Best::new(k.min(run.len()));
-    run.chunks(BLOCK).try_for_each(|slots| best.take(slots, scan).map(|_| ()))?;
-    best.touched.n_lists = u64::from(!run.is_empty());
-    Ok(best.into_found(k))
+pub fn flat(run: &[u32], scan: &mut dyn Scan, k: usize, scratch: &mut Scratch) -> Result<Found> {
+    let touched = scratch.take_all(run, scan, k.min(run.len()).max(1))?;
+    Ok(Found { neighbors: scratch.best.sorted(k), touched })
+}
+
+/// The `k` nearest rows of a run, all of which are compared by their codes, and the `n_rerank` nearest by these raw:
+/// neighbors are ordered by, and carry, exact distances. A run of no more than `n_rerank` rows is compared raw alone:
+/// exact.
+///
+/// # Errors
+/// `slot_range` if codes or rows do not cover the run.
+pub fn flat_reranked<C: Distances, R: Distances>(
+    run: &[u32],
+    (codes, code_query): (&C, &C::Query),
+    (raw, raw_query): (&R, &R::Query),
+    (k, n_rerank): (usize, usize),
+    scratch: &mut Scratch,
+) -> Result<Found> {
+    let mut raw = DistanceScan::new(raw, raw_query);
+    if run.len() <= n_rerank {
+        return flat(run, &mut raw, k, scratch);
+    }
+    let touched =
+        scratch.take_all(run, &mut DistanceScan::new(codes, code_query), n_rerank.max(1))?;
+    scratch.reranked(&mut raw, (k, n_rerank), touched)
 }
 
 /// The `k` nearest rows of a run to `query` `[dim]`, found over its skeleton; `scan` compares the same query with rows.
@@ -98,132 +147,145 @@ pub fn flat(run: &[u32], scan: &mut dyn Scan, k: usize) -> Result<Found> {
 /// # Errors
 /// `search_params`; `skeleton_run` if the skeleton is another run's; those of [`Tree::query`] and of the scan.
 pub fn search(
-    (tree, skeleton): (&Tree, &Skeleton),
+    on: (&Tree, &Skeleton),
     run: &[u32],
     query: &[f32],
     scan: &mut dyn Scan,
     params: &SearchParams,
+    scratch: &mut Scratch,
 ) -> Result<Found> {
-    params.check()?;
-    if skeleton.n_rows() != run.len() {
-        let message = format!("of {} slots, the run has {}", skeleton.n_rows(), run.len());
-        return Err(Error::usage("skeleton_run", message));
-    }
-    let query = tree.query(query)?;
+    scratch.start(on, run, query, params)?;
     if params.ef >= run.len() {
-        return flat(run, scan, params.k);
+        return flat(run, scan, params.k, scratch);
     }
-    let parts = skeleton.parts();
-    let mut walk = Walk { tree, skeleton, query, n_centroids: 0, distances: Vec::new() };
-    let mut frontier = walk.descend(params.beam);
-    let (mut best, mut n_vain) = (Best::new(params.ef), 0);
-    while let Some(Reverse(scored)) = frontier.pop() {
-        let part = parts[scored.slot as usize];
-        if part.n_children > 0 {
-            frontier.extend(walk.children(scored.slot).map(Reverse));
-            continue;
-        }
-        n_vain = if best.take(&run[part.range()], scan)? { 0 } else { n_vain + 1 };
-        if n_vain == params.patience {
-            break;
-        }
-    }
-    best.touched.n_centroids = walk.n_centroids;
-    Ok(best.into_found(params.k))
+    let touched = scratch.walk(on, run, scan, params)?;
+    Ok(Found { neighbors: scratch.best.sorted(params.k), touched })
 }
 
-/// The way down; a scored part is a [`Neighbor`] whose slot is the part's number.
-struct Walk<'a> {
-    tree: &'a Tree,
-    skeleton: &'a Skeleton,
-    query: Vec<f32>,
-    n_centroids: u64,
-    distances: Vec<f32>,
+/// As [`search`] on codes, whose `n_rerank` nearest are then compared raw: neighbors are ordered by, and carry, exact
+/// distances. As [`flat_reranked`] if `ef` is no less than the run is long.
+///
+/// # Errors
+/// As [`search`].
+pub fn search_reranked<C: Distances, R: Distances>(
+    on: (&Tree, &Skeleton),
+    run: &[u32],
+    query: &[f32],
+    (codes, code_query): (&C, &C::Query),
+    (raw, raw_query): (&R, &R::Query),
+    params: &SearchParams,
+    scratch: &mut Scratch,
+) -> Result<Found> {
+    scratch.start(on, run, query, params)?;
+    let SearchParams { k, ef, n_rerank } = *params;
+    if ef >= run.len() {
+        let raw = (raw, raw_query);
+        return flat_reranked(run, (codes, code_query), raw, (k, n_rerank), scratch);
+    }
+    let touched = scratch.walk(on, run, &mut DistanceScan::new(codes, code_query), params)?;
+    scratch.reranked(&mut DistanceScan::new(raw, raw_query), (k, n_rerank), touched)
 }
 
-impl Walk<'_> {
-    /// All parts met on the way of a beam of `width` down to lists that are not above others on it.
-    fn descend(&mut self, width: usize) -> BinaryHeap<Reverse<Neighbor>> {
-        let mut frontier = BinaryHeap::new();
-        let mut beam = vec![Neighbor { slot: 0, distance: 0.0 }];
-        let is_list = |part: &Neighbor, walk: &Self| {
-            walk.skeleton.parts()[part.slot as usize].n_children == 0
-        };
-        while !beam.iter().all(|part| is_list(part, self)) {
-            let mut next = Vec::new();
-            for part in beam {
-                if is_list(&part, self) {
-                    next.push(part);
-                } else {
-                    next.extend(self.children(part.slot));
-                }
+impl Scratch {
+    /// Checks what was asked, and keeps the query as centroids are compared with it.
+    fn start(
+        &mut self,
+        (tree, skeleton): (&Tree, &Skeleton),
+        run: &[u32],
+        query: &[f32],
+        params: &SearchParams,
+    ) -> Result<()> {
+        params.check()?;
+        if skeleton.n_rows() != run.len() {
+            let message = format!("of {} slots, the run has {}", skeleton.n_rows(), run.len());
+            return Err(Error::usage("skeleton_run", message));
+        }
+        tree.query(query, &mut self.query)
+    }
+
+    /// Leaves in `best` the nearest of all rows of a run.
+    fn take_all(&mut self, run: &[u32], scan: &mut dyn Scan, most: usize) -> Result<Touched> {
+        self.best.reset(most);
+        for slots in run.chunks(BLOCK) {
+            scan.distances(slots, &mut self.distances)?;
+            self.best.take(slots, &self.distances);
+        }
+        let n_lists = u64::from(!run.is_empty());
+        Ok(Touched { n_rows: run.len() as u64, n_lists, ..Touched::default() })
+    }
+
+    /// Leaves in `best` the nearest rows of the lists taken.
+    fn walk(
+        &mut self,
+        (tree, skeleton): (&Tree, &Skeleton),
+        run: &[u32],
+        scan: &mut dyn Scan,
+        params: &SearchParams,
+    ) -> Result<Touched> {
+        let parts = skeleton.parts();
+        let mut touched = Touched::default();
+        self.best.reset(params.ef);
+        self.frontier.clear();
+        self.frontier.push(Reverse(Neighbor { slot: 0, distance: 0.0 }));
+        let mut n_vain = 0;
+        while let Some(Reverse(scored)) = self.frontier.pop() {
+            let part = parts[scored.slot as usize];
+            if part.n_children > 0 {
+                self.meet_children(tree, parts, part);
+                touched.n_centroids += u64::from(part.n_children);
+                continue;
             }
-            next.sort_unstable();
-            frontier.extend(next.drain(width.min(next.len())..).map(Reverse));
-            beam = next;
+            if let Some(Reverse(next)) = self.frontier.peek() {
+                let next = parts[next.slot as usize];
+                scan.prefetch(if next.n_children > 0 { &[] } else { &run[next.range()] });
+            }
+            let slots = &run[part.range()];
+            scan.distances(slots, &mut self.distances)?;
+            touched.n_lists += 1;
+            touched.n_rows += slots.len() as u64;
+            n_vain = if self.best.take(slots, &self.distances) { 0 } else { n_vain + 1 };
+            if n_vain == params.patience() {
+                break;
+            }
         }
-        frontier.extend(beam.into_iter().map(Reverse));
-        frontier
+        Ok(touched)
     }
 
-    /// The children of a part, with their scores.
-    fn children(&mut self, part: u32) -> impl Iterator<Item = Neighbor> {
-        let part = self.skeleton.parts()[part as usize];
-        let (first, n) = (part.first_child, part.n_children);
-        let children = &self.skeleton.parts()[first as usize..(first + n) as usize];
+    /// Puts the children of a part on the frontier.
+    fn meet_children(&mut self, tree: &Tree, parts: &[Part], part: Part) {
+        let first = part.first_child;
+        let children = &parts[first as usize..(first + part.n_children) as usize];
         let nodes = children.iter().map(|child| child.node);
-        self.tree.distances(&self.query, nodes, &mut self.distances);
-        self.n_centroids += u64::from(n);
-        let (tree, distances) = (self.tree, &self.distances);
-        children.iter().zip(distances).zip(first..).map(move |((child, &distance), slot)| {
+        let distances = tree.distances(&self.query, nodes, &mut self.compared);
+        for ((child, &distance), slot) in children.iter().zip(distances).zip(first..) {
             let spread = tree.nodes()[child.node as usize].spread;
-            Neighbor { slot, distance: score(tree.metric(), distance, spread) }
-        })
+            let share = if child.n_children > 0 { PARENT_SPREAD } else { LIST_SPREAD };
+            let distance = score(tree.metric(), distance, (spread, share));
+            self.frontier.push(Reverse(Neighbor { slot, distance }));
+        }
+    }
+
+    /// The `k` nearest of the `n_rerank` best, by their distances as `raw` has them.
+    fn reranked(
+        &mut self,
+        raw: &mut dyn Scan,
+        (k, n_rerank): (usize, usize),
+        mut touched: Touched,
+    ) -> Result<Found> {
+        self.slots.clear();
+        self.slots.extend(self.best.nearest(n_rerank).iter().map(|near| near.slot));
+        raw.distances(&self.slots, &mut self.distances)?;
+        self.best.reset(k.max(1));
+        self.best.take(&self.slots, &self.distances);
+        touched.n_reranked = self.slots.len() as u64;
+        Ok(Found { neighbors: self.best.sorted(k), touched })
     }
 }
 
 /// How soon a part is looked at, the least first. Under dot, whose centroids have norm 1, its rows' mean product.
-fn score(metric: Metric, distance: f32, spread: f32) -> f32 {
+fn score(metric: Metric, distance: f32, (spread, share): (f32, f32)) -> f32 {
     match metric {
         Metric::Dot => distance * spread,
-        Metric::Cosine | Metric::L2 | Metric::L1 => distance - SPREAD_WEIGHT * spread,
+        Metric::Cosine | Metric::L2 | Metric::L1 => distance - share * spread,
     }
 }
-
-/// The best rows so far.
-struct Best {
-    nearest: TopK,
-    distances: Vec<f32>,
-    touched: Touched,
-}
-
-impl Best {
-    fn new(ef: usize) -> Self {
-        Self { nearest: TopK::new(ef), distances: Vec::new(), touched: Touched::default() }
-    }
-
-    /// Compares a list; whether a row of it is among the best now.
-    fn take(&mut self, slots: &[u32], scan: &mut dyn Scan) -> Result<bool> {
-        scan.distances(slots, &mut self.distances)?;
-        self.touched.n_lists += 1;
-        self.touched.n_rows += slots.len() as u64;
-        let mut has_changed = false;
-        for (&slot, &distance) in slots.iter().zip(&self.distances) {
-            let neighbor = Neighbor { slot, distance };
-            if self.nearest.bound().is_none_or(|bound| neighbor < bound) {
-                self.nearest.push(neighbor);
-                has_changed = true;
-            }
-        }
-        Ok(has_changed)
-    }
-
-    fn into_found(self, k: usize) -> Found {
-        let mut neighbors = self.nearest.into_sorted();
-        neighbors.truncate(k);
-        Found { neighbors, touched: self.touched }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::tree::node::Tree;
+use crate::index::tree::run::{Run, path_of};
 
 /// Rows of a part that is not divided further.
 pub const MAX_LIST: usize = 128;
@@ -37,46 +38,38 @@ pub struct Skeleton {
 }
 
 impl Skeleton {
-    /// The skeleton over the slots of a run, with the path code of every slot. Parts of more than `max_list` rows are
-    /// divided while the tree is; a node with a single child in use is passed over.
+    /// The skeleton over a run, with the path code of every slot: those that the run was sorted by. Parts of more than
+    /// `max_list` rows are divided while the tree is; a node with a single child in use is passed over.
     ///
-    /// Cost: a binary search per part, in path codes alone: no vector is read.
+    /// Cost: a binary search per part, in path codes alone: no vector is read, and few of the codes.
     ///
     /// # Errors
-    /// `max_list` if it is 0; `slot_range`; `path_code` if the run is not in tree order, or a code is not of this tree.
-    pub fn build(tree: &Tree, paths: &[u64], run: &[u32], max_list: usize) -> Result<Self> {
+    /// `max_list` if it is 0; `slot_range`; `path_code` for a code that is not of this tree.
+    pub fn build(tree: &Tree, paths: &[u64], run: &Run, max_list: usize) -> Result<Self> {
         if max_list == 0 {
             return Err(Error::usage("max_list", "0, expected at least 1"));
         }
-        let bad = |code, message| Err(Error::new(ErrorKind::BadInput, code, message));
-        if let Some(slot) = run.iter().find(|&&slot| slot as usize >= paths.len()) {
-            return bad("slot_range", format!("slot {slot} of {} path codes", paths.len()));
-        }
-        let path = |place: usize| paths[run[place] as usize];
-        if !(1..run.len()).all(|i| (path(i - 1), run[i - 1]) < (path(i), run[i])) {
-            return bad("path_code", format!("a run of {} slots is not in tree order", run.len()));
-        }
+        let path = |place: usize| path_of(paths, run.slots()[place]);
         let whole =
             Part { start: 0, end: run.len() as u32, first_child: 0, n_children: 0, node: 0 };
         let mut skeleton = Self { parts: vec![whole] };
         let mut at = 0;
         while at < skeleton.parts.len() {
-            if let Err(code) = skeleton.divide(at, tree, path, max_list) {
-                return bad("path_code", format!("{code:016x} leads to no leaf of the tree"));
-            }
+            skeleton.divide(at, tree, path, max_list)?;
             at += 1;
         }
+        skeleton.parts.shrink_to_fit();
         Ok(skeleton)
     }
 
-    /// Gives part `at` its children, if it is to have any; fails with a code that leaves the tree.
+    /// Gives part `at` its children, if it is to have any.
     fn divide(
         &mut self,
         at: usize,
         tree: &Tree,
-        path: impl Fn(usize) -> u64,
+        path: impl Fn(usize) -> Result<u64>,
         max_list: usize,
-    ) -> Result<(), u64> {
+    ) -> Result<()> {
         let Part { start, end, mut node, .. } = self.parts[at];
         if (end - start) as usize <= max_list {
             return Ok(());
@@ -89,13 +82,15 @@ impl Skeleton {
             let first = self.parts.len();
             let mut place = start as usize;
             while place < end as usize {
-                let digit = own.child_of(path(place));
+                let code = path(place)?;
+                let digit = own.child_of(code);
                 if digit >= usize::from(own.n_children) {
-                    return Err(path(place));
+                    let message = format!("{code:016x} leads to no leaf of the tree");
+                    return Err(Error::new(ErrorKind::BadInput, "path_code", message));
                 }
                 let child = own.first_child + digit as u32;
                 let last = tree.nodes()[child as usize].last_code();
-                let stop = after(place, end as usize, |i| path(i) <= last);
+                let stop = after(place, end as usize, |i| Ok(path(i)? <= last))?;
                 self.parts.push(Part {
                     start: place as u32,
                     end: stop as u32,
@@ -134,18 +129,18 @@ impl Skeleton {
 
 /// The first place of `start..end` at which `holds`, which is true of a prefix of them and of `start`, is false. In steps
 /// that double, so that short stretches cost little.
-fn after(start: usize, end: usize, holds: impl Fn(usize) -> bool) -> usize {
+fn after(start: usize, end: usize, holds: impl Fn(usize) -> Result<bool>) -> Result<usize> {
     let (mut low, mut step) = (start, 1);
-    while low + step < end && holds(low + step) {
+    while low + step < end && holds(low + step)? {
         low += step;
         step *= 2;
     }
     let (mut low, mut high) = (low + 1, (low + step).min(end));
     while low < high {
         let middle = low + (high - low) / 2;
-        if holds(middle) { low = middle + 1 } else { high = middle }
+        if holds(middle)? { low = middle + 1 } else { high = middle }
     }
-    low
+    Ok(low)
 }
 
 #[cfg(test)]
@@ -156,8 +151,8 @@ mod tests {
     fn doubling_steps_find_where_a_prefix_ends() {
         for end in 1..40 {
             for n in 1..=end {
-                assert_eq!(after(0, end, |i| i < n), n, "{n} of {end}");
-                assert_eq!(after(5, end + 5, |i| i < n + 5), n + 5);
+                assert_eq!(after(0, end, |i| Ok(i < n)).unwrap(), n, "{n} of {end}");
+                assert_eq!(after(5, end + 5, |i| Ok(i < n + 5)).unwrap(), n + 5);
             }
         }
     }

@@ -42,7 +42,7 @@ pub fn rows_as_json(
     let mut writer =
         WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(lines);
     let written = guarded(|| {
-        let mut batches = Batches::open(&group, &file)?;
+        let mut batches = Batches::open(&group, &file, &|_| true)?;
         while let Some(batch) = batches.next()? {
             writer.write(&batch)?;
         }
@@ -105,21 +105,29 @@ impl Write for Lines<'_> {
 }
 
 /// Rows of a row group, some at a time.
-struct Batches {
+pub(super) struct Batches {
     reader: ParquetRecordBatchReader,
     /// As the rows are shown; as they are read, strings are bytes.
     schema: SchemaRef,
 }
 
 impl Batches {
-    fn open(group: &Group<'_>, file: &ParquetFile) -> Result<Self, Fault> {
+    /// Opens a row group for those of its columns, by number, that `wants` says; there has to be one.
+    pub fn open(
+        group: &Group<'_>,
+        file: &ParquetFile,
+        wants: &dyn Fn(usize) -> bool,
+    ) -> Result<Self, Fault> {
         let shown = with_text(file.schema(), Some(&LogicalType::String))?;
         let shown = parquet_to_arrow_schema(&shown, None)?;
-        let shown = Schema::new(shown.fields().iter().map(view).collect::<Fields>());
+        let shown = shown.fields().iter().enumerate().filter(|(root, _)| wants(*root));
+        let shown = Schema::new(shown.map(|(_, field)| view(field)).collect::<Fields>());
         let stored = with_text(file.schema(), None)?;
         let read = parquet_to_arrow_schema(&stored, None)?;
         let read: Fields = read.fields().iter().map(view).collect();
-        let levels = parquet_to_arrow_field_levels(&stored, ProjectionMask::all(), Some(&read))?;
+        let roots = (0..read.len()).filter(|&root| wants(root));
+        let mask = ProjectionMask::roots(&stored, roots);
+        let levels = parquet_to_arrow_field_levels(&stored, mask, Some(&read))?;
         let rows = (0..group.metadata.num_columns()).map(|leaf| group.batch_rows(leaf)).min();
         let source = OneGroup { group, metadata: file.metadata() };
         let reader = ParquetRecordBatchReader::try_new_with_row_groups(
@@ -131,7 +139,8 @@ impl Batches {
         Ok(Self { reader, schema: Arc::new(shown) })
     }
 
-    fn next(&mut self) -> Result<Option<RecordBatch>, Fault> {
+    /// The next rows, or `None` at the end.
+    pub fn next(&mut self) -> Result<Option<RecordBatch>, Fault> {
         let Some(batch) = self.reader.next().transpose()? else { return Ok(None) };
         let columns = batch.columns().iter().zip(self.schema.fields());
         let columns = columns.map(|(column, field)| as_text(column, field.data_type()));

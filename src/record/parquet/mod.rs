@@ -16,7 +16,9 @@ mod file;
 mod guard;
 mod json_in;
 mod json_out;
+mod json_rows;
 mod kind;
+mod lists;
 mod output;
 mod pages;
 mod read;
@@ -33,6 +35,8 @@ use std::path::Path;
 pub use copy::{RowFate, copy_rows};
 pub use json_in::{JsonSink, SchemaBuilder};
 pub use json_out::{check_json, rows_as_json};
+pub use json_rows::JsonRows;
+pub use lists::ListReader;
 pub use read::{RowBatch, RowGroupReader};
 
 use crate::record::Problem;

@@ -93,7 +93,7 @@ impl Number {
 }
 
 /// The element of a list of values that are not lists or groups themselves.
-fn element(field: &Type) -> Option<&Type> {
+pub(super) fn element(field: &Type) -> Option<&Type> {
     let is_repeated = |field: &Type| {
         let info = field.get_basic_info();
         info.has_repetition() && info.repetition() == Repetition::REPEATED

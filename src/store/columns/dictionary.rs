@@ -153,6 +153,26 @@ impl Dictionary {
         wanted.map(|(_, id)| id).collect()
     }
 
+    /// The words that slots of `within` hold, by number, with how many of them hold each.
+    pub fn counts(&self, within: &RoaringBitmap) -> Vec<(u32, u64)> {
+        let n_in = |slots: &Slots| match slots {
+            Slots::One(slot) => u64::from(within.contains(*slot)),
+            Slots::Many(many) => many.intersection_len(within),
+        };
+        let numbered = (0u32..).zip(&self.entries);
+        let counts = numbered.filter_map(|(id, entry)| Some((id, n_in(&entry.as_ref()?.slots))));
+        counts.filter(|(_, n)| *n > 0).collect()
+    }
+
+    /// The word of a number that stands for one.
+    pub fn word(&self, id: u32) -> String {
+        let entry = self.entries[id as usize].as_ref();
+        match &entry.expect("a number stands for a word while a slot has it").word {
+            Word::Text(text) => text.to_string(),
+            Word::Uuid(uuid) => spell(*uuid),
+        }
+    }
+
     /// Distinct words.
     pub fn n_words(&self) -> u64 {
         (self.entries.len() - self.free.len()) as u64

@@ -1,6 +1,6 @@
 //! Strings as whole words: each distinct string with its slots, and the strings of each slot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use roaring::RoaringBitmap;
 
@@ -10,6 +10,9 @@ use crate::store::columns::dictionary::{Dictionary, Slots, Words, n_bytes};
 
 /// Candidates that are fewer than the slots of the wanted strings by this factor are looked at one by one.
 const FEW: u64 = 16;
+
+/// From so many slots per string on, sets are intersected to count; the strings of fewer are looked up.
+const SLOTS_PER_WORD: u64 = 256;
 
 /// Strings of one field.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +97,25 @@ impl KeywordColumn {
             self.several.iter().filter(|(_, own)| own.iter().any(is_other)).map(|(slot, _)| slot),
         );
         others
+    }
+
+    /// Every string that slots of `within` have, with how many of them have it, in no order.
+    pub fn counts(&self, within: &RoaringBitmap) -> Vec<(String, u64)> {
+        let counts = if self.n_words() < within.len() / SLOTS_PER_WORD {
+            self.words.counts(within)
+        } else {
+            self.tally(within)
+        };
+        counts.into_iter().map(|(id, n)| (self.words.word(id), n)).collect()
+    }
+
+    /// The same, slot by slot, and by number of the string.
+    fn tally(&self, within: &RoaringBitmap) -> Vec<(u32, u64)> {
+        let mut counts: HashMap<u32, u64> = HashMap::new();
+        for id in within.iter().flat_map(|slot| self.ids(slot)) {
+            *counts.entry(id).or_default() += 1;
+        }
+        counts.into_iter().collect()
     }
 
     /// An upper bound on the slots that have a string of one of these numbers.
@@ -203,6 +225,29 @@ mod tests {
         assert_eq!(column.except(&column.find(["a"])), set([1, 2, 4, 5]));
         assert_eq!(column.except(&column.find(["a", "b"])), set([4, 5]));
         assert_eq!(column.except(&[]), set([0, 1, 2, 4, 5]));
+    }
+
+    #[test]
+    fn strings_are_counted_alike_by_sets_and_by_slots() {
+        let mut column = KeywordColumn::default();
+        (0..5000).for_each(|slot| {
+            let words = [["a", "b", "c"][slot as usize % 3], ["d", "a"][slot as usize % 2]];
+            column.insert(slot, &words[..slot as usize % 3]);
+        });
+        for (within, by_sets) in [(set(0..6000), true), (set((0..6000).step_by(13)), false)] {
+            assert_eq!(column.n_words() < within.len() / SLOTS_PER_WORD, by_sets);
+            let mut counted = column.counts(&within);
+            counted.sort();
+            let plain = ["a", "b", "c", "d"].map(|word| {
+                let n = column.any(&column.find([word]), &set(0..6000)) & &within;
+                (word.to_owned(), n.len())
+            });
+            assert_eq!(counted, plain.into_iter().filter(|(_, n)| *n > 0).collect::<Vec<_>>());
+            let (mut sets, mut slots) = (column.words.counts(&within), column.tally(&within));
+            sets.sort_unstable();
+            slots.sort_unstable();
+            assert_eq!(sets, slots);
+        }
     }
 
     #[test]

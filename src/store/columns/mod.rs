@@ -4,7 +4,7 @@
 //!
 //! A field is a [`Path`]; it may be indexed as several kinds. It lies in memory, or in a sealed file until somebody asks for
 //! it (`indexed`). An index never changes an answer: of values that no column
-//! takes in, [`Presence`] knows the slots and the type, and they are read from payloads when a filter asks for that type.
+//! takes in, [`presence::Presence`] knows the slots and the type, and they are read from payloads when a filter asks for that type.
 
 mod bytes;
 pub mod cells;

@@ -113,6 +113,14 @@ impl Layout {
         }
     }
 
+    /// The number of a key; of a whole number among floats, the float that is equal to it.
+    pub fn number(self, key: i64) -> Number {
+        match self {
+            Self::Int => Number::Int(key.into()),
+            Self::Float => Number::Float(float_of(key)),
+        }
+    }
+
     /// The keys of the numbers in `interval`, or `None` if no number that has a key is in it.
     pub fn keys(self, interval: &Interval<Number>) -> Option<RangeInclusive<i64>> {
         let first = match interval.0 {

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::store::columns::bytes::{Reader, put_lists, put_set};
 use crate::store::columns::cells::Cells;
 use crate::store::columns::dictionary::n_bytes;
-use crate::store::columns::number::{Interval, Layout, Number};
+use crate::store::columns::number::{Interval, Layout, Number, float_of};
 
 /// A set of candidates that is smaller than the slots by this factor is looked at slot by slot.
 const FEW: u64 = 32;
@@ -118,6 +118,39 @@ impl NumberColumn {
         };
         found |= self.beside_with(is_other, within);
         found
+    }
+
+    /// The least and the greatest number of a slot, if it has any.
+    pub fn ends(&self, slot: u32) -> Option<(Number, Number)> {
+        if let Some(key) = self.cells.key(slot) {
+            let number = self.layout.number(key);
+            return Some((number, number));
+        }
+        let numbers = self.beside.get(&slot)?;
+        Some((*numbers.iter().min()?, *numbers.iter().max()?))
+    }
+
+    /// The numbers of a slot that are written as whole numbers of 64 bits, each once, ascending.
+    pub fn wholes(&self, slot: u32) -> Vec<i64> {
+        let whole = |number: &Number| match number {
+            Number::Int(int) => i64::try_from(*int).ok(),
+            Number::Float(_) => None,
+        };
+        if let Some(key) = self.cells.key(slot) {
+            return match self.layout {
+                Layout::Int => vec![key],
+                // A whole number has a key among floats only if the float is it.
+                Layout::Float if self.whole.contains(slot) => {
+                    whole(&Number::Int(float_of(key) as i128)).into_iter().collect()
+                }
+                Layout::Float => Vec::new(),
+            };
+        }
+        let numbers = self.beside.get(&slot).into_iter().flatten();
+        let mut wholes: Vec<i64> = numbers.filter_map(whole).collect();
+        wholes.sort_unstable();
+        wholes.dedup();
+        wholes
     }
 
     fn in_cells(&self, interval: &Interval<Number>, within: &RoaringBitmap) -> RoaringBitmap {
@@ -229,6 +262,12 @@ mod tests {
             );
             assert_eq!(column.range(&from(int(5)), &set([0, 2])), set([2]), "{layout:?}");
             assert_eq!(column.except(&[5], &all), set([1, 2, 3, 4, 5]), "{layout:?}");
+            let ends: Vec<_> = (0..7).map(|slot| column.ends(slot)).collect();
+            let own = |numbers: &[Number]| Some((*numbers.iter().min()?, *numbers.iter().max()?));
+            assert_eq!(ends, rows.map(own), "{layout:?}");
+            let wholes: Vec<_> = (0..7).map(|slot| column.wholes(slot)).collect();
+            let expected = [vec![5], vec![], vec![], vec![(1 << 53) + 1], vec![], vec![5], vec![]];
+            assert_eq!(wholes, expected, "{layout:?}");
             assert_eq!(column.n_slots(), 6);
             (0..7).for_each(|slot| column.remove(slot));
             assert_eq!(column.n_slots(), 0);

@@ -31,6 +31,11 @@ impl Path {
         found
     }
 
+    /// The steps.
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
     /// This path with a last `[]`.
     pub fn of_elements(&self) -> Self {
         let mut steps = self.of_array().0;

@@ -268,6 +268,27 @@ impl View {
         })
     }
 
+    /// Up to `n` tenants in the order of their names, from one name on (which need not exist): name, number of points.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn tenants_by_name(&self, from: &str, n: usize) -> Result<Vec<(String, u64)>> {
+        self.read(|| {
+            let names = tables::read(&self.transaction, tables::TENANT_NAMES)?;
+            let by_id = tables::read(&self.transaction, tables::TENANTS)?;
+            let mut found = Vec::new();
+            for entry in names.range::<&str>(from..)?.take(n) {
+                let (name, id) = entry?;
+                let (name, id) = (name.value().to_owned(), id.value());
+                let bytes = by_id.get(id)?;
+                let bytes = bytes.ok_or_else(|| Fault::damaged(format!("tenant {id}")))?;
+                let (n_points, _) = tables::decode_tenant(id, bytes.value())?;
+                found.push((name, n_points));
+            }
+            Ok(found)
+        })
+    }
+
     /// Slots that a tenant may read, sorted.
     ///
     /// # Errors

@@ -45,7 +45,8 @@ pub fn with_fixed_vectors(texts: &[String], vectors: &[Vec<f32>], rows: usize) -
     write(vec![("text", Arc::new(strings)), ("v", Arc::new(lists.finish()))], rows)
 }
 
-fn write(columns: Vec<(&str, ArrayRef)>, rows: usize) -> Vec<u8> {
+/// A file of these columns, in row groups of `rows` rows.
+pub fn write(columns: Vec<(&str, ArrayRef)>, rows: usize) -> Vec<u8> {
     let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
     let properties = WriterProperties::builder()
         .set_max_row_group_row_count(Some(rows))

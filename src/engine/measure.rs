@@ -1,0 +1,149 @@
+//! What ways take on this machine, timed when a collection is opened: a few milliseconds, on a sample of its rows.
+
+use std::time::Instant;
+
+use crate::backend::cpu::Cpu;
+use crate::backend::{Backend, Stream};
+use crate::core::allow::Allow;
+use crate::core::bits::Bits;
+use crate::core::mix::stream;
+use crate::core::rows::Rows;
+use crate::engine::base::{Base, Exact, SEED};
+use crate::engine::near::{Near, Placed, Scratches};
+use crate::engine::passing::Passing;
+use crate::engine::space::listed;
+use crate::error::Result;
+use crate::index::graph::codes::Codes;
+use crate::plan::cost::{Costs, NearCosts, SHARES, TIMED_EF, TreeCosts};
+
+/// Listed rows that are timed.
+const TIMED_ROWS: usize = 512;
+
+/// Rows of a pass that are timed, the first of the base.
+const TIMED_PASS: u32 = 1 << 14;
+
+/// Rows that stand in for queries.
+const TIMED_QUERIES: usize = 4;
+
+/// Rows of runs in which the tree is searched.
+const TIMED_RUNS: [usize; 2] = [1024, 8192];
+
+/// Times that each is timed; the least counts.
+const TIMINGS: usize = 3;
+
+/// Neighbors that are looked for.
+const K: usize = 10;
+
+/// The times of a base.
+///
+/// # Errors
+/// Those of the ways.
+pub(super) fn measure(backend: &Cpu, base: &Base) -> Result<Costs> {
+    let n_rows = base.rows().n_rows();
+    let query = base.rows().slice(0..1);
+    let run: Vec<u32> = spread(n_rows, TIMED_ROWS).collect();
+    let mut scratch = Scratches::default();
+    let row_s = least_seconds(|| listed(backend, base, &query, &run, K, &mut scratch).map(drop))?;
+    let n_passed = TIMED_PASS.min(n_rows as u32);
+    let pass_s = least_seconds(|| {
+        let (range, on) = (0..n_passed, Stream::default());
+        let allow = Allow::Ranges(std::slice::from_ref(&range));
+        match &base.exact {
+            Exact::Raw(rows) => backend.flat_scan(on, &query, rows, allow, K).map(drop),
+            Exact::Codes(index) => index.search((backend, on), &query, allow, K).map(drop),
+        }
+    })?;
+    let near = base.near.as_ref().map(|near| near_costs(base, near, &run)).transpose()?;
+    Ok(Costs {
+        n_rows: n_rows as u64,
+        row_s: row_s / run.len() as f64,
+        pass_s: pass_s * n_rows as f64 / f64::from(n_passed),
+        pass: base.exact.way(),
+        near,
+    })
+}
+
+fn near_costs(base: &Base, near: &Near, run: &[u32]) -> Result<NearCosts> {
+    let (rows, raw) = (base.rows(), &base.raw);
+    let mut scratch = Scratches::default();
+    let mut walks_s = [0.0; SHARES.len()];
+    for (walk_s, share) in walks_s.iter_mut().zip(SHARES) {
+        let bits = share_of(rows.n_rows(), share);
+        let allow = if share < 1.0 { Allow::Bits(&bits) } else { Allow::All };
+        *walk_s = per_query(rows, |row| {
+            near.walk(raw, (rows, row), allow, (K, TIMED_EF), &mut scratch).map(drop)
+        })?;
+    }
+    let Some(codes) = &near.codes else {
+        return Ok(NearCosts { query_s: 0.0, code_s: None, walks_s, tree: None });
+    };
+    let mut coded = |run: &[u32]| {
+        per_query(rows, |row| Near::coded(codes, raw, (rows, row), run, K, &mut scratch).map(drop))
+    };
+    // Both compare the same best rows raw: what one takes more is that of the codes.
+    let (few, all) = (&run[..run.len() / 4], run);
+    let (few_s, all_s) = (coded(few)?, coded(all)?);
+    let code_s = ((all_s - few_s) / (all.len() - few.len()).max(1) as f64).max(1e-10);
+    Ok(NearCosts {
+        query_s: (few_s - code_s * few.len() as f64).max(0.0),
+        code_s: Some(code_s),
+        walks_s,
+        tree: tree_costs((base, near, codes), &mut scratch)?,
+    })
+}
+
+/// What searches of the tree take, if there are rows enough to tell.
+fn tree_costs(
+    (base, near, codes): (&Base, &Near, &Codes),
+    scratch: &mut Scratches,
+) -> Result<Option<TreeCosts>> {
+    let (rows, n_base) = (base.rows(), base.rows().n_rows() as u32);
+    if TIMED_RUNS.iter().any(|&n| n > n_base as usize) {
+        return Ok(None);
+    }
+    let mut searches = [(0.0, 0.0); TIMED_RUNS.len()];
+    let mut make_s = f64::INFINITY;
+    for (search, n) in searches.iter_mut().zip(TIMED_RUNS) {
+        let set = Passing::new(spread(n_base as usize, n).collect());
+        let Placed { tree, paths } = &near.placed;
+        let began = Instant::now();
+        set.skeleton(tree, paths, n_base)?;
+        make_s = f64::min(make_s, began.elapsed().as_secs_f64() / set.n_matches() as f64);
+        let seconds = per_query(rows, |row| {
+            let (query, sizes) = ((rows, row), (K, TIMED_EF));
+            near.listed(codes, &base.raw, query, (&set, n_base), sizes, scratch).map(drop)
+        })?;
+        *search = (set.n_matches() as f64, seconds);
+    }
+    Ok(Some(TreeCosts { searches, make_s }))
+}
+
+/// The least seconds, of several times, that some rows took as queries, each.
+fn per_query(rows: &Rows, mut search: impl FnMut(usize) -> Result<()>) -> Result<f64> {
+    let n_queries = spread(rows.n_rows(), TIMED_QUERIES).count();
+    let all = || spread(rows.n_rows(), TIMED_QUERIES).try_for_each(|row| search(row as usize));
+    Ok(least_seconds(all)? / n_queries as f64)
+}
+
+/// About `n` of the first `n_rows` numbers, evenly.
+fn spread(n_rows: usize, n: usize) -> impl Iterator<Item = u32> {
+    (0..n_rows).step_by(n_rows.div_ceil(n).max(1)).map(|row| row as u32)
+}
+
+/// A share of the first `n_rows` numbers, by chance: of the powers of one half.
+fn share_of(n_rows: usize, share: f64) -> Bits {
+    let n_coins = -share.log2().round() as u64;
+    let word = |i: u64| (0..n_coins).fold(u64::MAX, |word, coin| word & stream(SEED + coin, i));
+    Bits::of_words((0..n_rows.div_ceil(64) as u64).map(word).collect(), n_rows as u32)
+}
+
+/// The least seconds of several calls.
+fn least_seconds(mut call: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut least = f64::INFINITY;
+    for _ in 0..TIMINGS {
+        let began = Instant::now();
+        call()?;
+        least = least.min(began.elapsed().as_secs_f64());
+    }
+    Ok(least)
+}

@@ -1,0 +1,170 @@
+//! What came since the base was built becomes part of it: rows that are gone are taken out of the graph in place, new ones put
+//! in, and places that were given up are used again, so that a base does not grow by being changed.
+
+use std::collections::HashMap;
+
+use rayon::ThreadPool;
+use roaring::RoaringBitmap;
+
+use crate::backend::cpu::Cpu;
+use crate::core::ids::POINT_KEY_BYTES;
+use crate::core::rows::Rows;
+use crate::engine::base::Base;
+use crate::engine::near::Placed;
+use crate::engine::passing::KnownSets;
+use crate::engine::places::{BasePlaces, NONE, Places};
+use crate::engine::space::Space;
+use crate::engine::state::{State, rows_of};
+use crate::error::Result;
+use crate::index::graph::Scratch;
+use crate::plan::filter::Points;
+use crate::store::durable::View;
+
+/// The share of a base that may change before it is built anew, which then is as fast, and in tree order.
+const MOST_CHANGED: f64 = 0.5;
+
+/// Places of a base to be, by those of the state.
+struct Moves {
+    n_base: u32,
+    /// Places whose point is gone, ascending.
+    gone: Vec<u32>,
+    /// Recent places and those they get, both ascending.
+    moved: Vec<(u32, u32)>,
+}
+
+impl Moves {
+    fn of(places: &Places) -> Self {
+        let n_base = places.n_base();
+        let mut gone = RoaringBitmap::new();
+        gone.insert_range(0..n_base);
+        gone -= places.live();
+        let free = gone.iter().chain(n_base..);
+        let moved: Vec<(u32, u32)> = places.live().range(n_base..).zip(free).collect();
+        let n_base = moved.last().map_or(n_base, |last| n_base.max(last.1 + 1));
+        Self { n_base, gone: gone.iter().collect(), moved }
+    }
+}
+
+impl State {
+    /// A state of the same points whose base is all of them; `view` is of its version. `None` if so much changed that one is better
+    /// built anew, or some vector has nothing yet that could be changed.
+    ///
+    /// Cost: an insertion into the graph for every new row, about one for every row that is gone, the codes for exact answers
+    /// of all rows anew; rows are copied once.
+    ///
+    /// # Errors
+    /// Those of reading payloads and of the parts.
+    pub fn merged(&self, view: View, backend: &Cpu) -> Result<Option<Self>> {
+        let moves = Moves::of(&self.places);
+        let n_changed = moves.gone.len().max(moves.moved.len());
+        let is_near = self.spaces.iter().all(|space| space.near().is_some());
+        if !is_near || n_changed as f64 > MOST_CHANGED * f64::from(self.places.n_base()) {
+            return Ok(None);
+        }
+        let places = Places::of(base_places(&self.places, &moves));
+        let mut spaces = Vec::new();
+        for space in &self.spaces {
+            spaces.push(merged_space(space, &moves, backend)?);
+        }
+        let mut columns = self.columns.clone();
+        let to: HashMap<u32, u32> = moves.moved.iter().copied().collect();
+        let from: RoaringBitmap = moves.moved.iter().map(|moved| moved.0).collect();
+        // First, since a place that one point leaves may be where the next one goes.
+        from.iter().for_each(|place| columns.remove(place));
+        self.read(&from, &mut |place, payload| columns.set(to[&place], payload))?;
+        let (version, known) = (self.version, KnownSets::default());
+        Ok(Some(Self { view, version, sealed: None, places, spaces, columns, known }))
+    }
+}
+
+fn base_places(places: &Places, moves: &Moves) -> BasePlaces {
+    let mut base = places.base().clone();
+    let (slots, keys) = (base.slots.to_mut(), base.keys.to_mut());
+    slots.resize(moves.n_base as usize, NONE);
+    keys.resize(moves.n_base as usize * POINT_KEY_BYTES, 0);
+    for &place in &moves.gone {
+        slots[place as usize] = NONE;
+    }
+    for &(from, to) in &moves.moved {
+        slots[to as usize] = places.slot(from);
+        let start = to as usize * POINT_KEY_BYTES;
+        keys[start..start + POINT_KEY_BYTES].copy_from_slice(&places.id(from).to_key());
+    }
+    BasePlaces::of_slots(base.slots, base.keys)
+}
+
+fn merged_space(space: &Space, moves: &Moves, backend: &Cpu) -> Result<Space> {
+    let (base, pool) = (space.base.as_ref().expect("near"), backend.pool());
+    let near = base.near.as_ref().expect("near");
+    let metric = space.settings().metric;
+    let mut recent = space.recent().rows();
+    let has = |place: u32| space.has().is_none_or(|has| has.contains(place));
+    let new: Vec<(u32, Rows)> = moves
+        .moved
+        .iter()
+        .filter(|(from, _)| has(*from))
+        .map(|(from, to)| {
+            (*to, recent.remove(from).expect("recent places with this vector have a row"))
+        })
+        .collect();
+    let bytes = patched(base.rows(), moves.n_base as usize, &new);
+    let rows = rows_of(space.settings(), &bytes)?;
+    drop(bytes);
+    let mut merged = Base::of((backend, pool), rows, metric)?;
+    let gone: Vec<u32> =
+        moves.gone.iter().copied().filter(|&place| near.graph.contains(place)).collect();
+    let mut graph = near.graph.clone();
+    graph.remove(&base.raw, &gone, &mut Scratch::default())?;
+    let slots: Vec<u32> = new.iter().map(|(to, _)| *to).collect();
+    graph.insert(pool, &merged.raw, &slots)?;
+    graph.repair(&merged.raw)?;
+    let mut codes = near.codes.clone();
+    if let Some(codes) = &mut codes {
+        for (to, row) in &new {
+            codes.put(pool, *to, row)?;
+        }
+    }
+    let has = space.has().map(|has| {
+        let mut kept: RoaringBitmap = has.range(0..base.rows().n_rows() as u32).collect();
+        moves.gone.iter().for_each(|&place| {
+            kept.remove(place);
+        });
+        kept.extend(slots.iter().copied());
+        kept
+    });
+    let placed = placed_with(&near.placed, &new, moves.n_base, pool)?;
+    merged.near = Some(near.with(codes, graph, placed));
+    Space::new(backend, space.settings().clone(), Some(merged), has)
+}
+
+/// The same tree, and paths with those of new rows.
+fn placed_with(
+    placed: &Placed,
+    new: &[(u32, Rows)],
+    n_base: u32,
+    pool: &ThreadPool,
+) -> Result<Placed> {
+    let mut placed = placed.clone();
+    let paths = placed.paths.to_mut();
+    paths.resize(n_base as usize, 0);
+    for (to, row) in new {
+        paths[*to as usize] = placed.tree.place(pool, row)?[0];
+    }
+    Ok(placed)
+}
+
+/// A copy of rows with others in some places; where there was no row, and is none, stands the first. As the record has them.
+fn patched(rows: &Rows, n_rows: usize, new: &[(u32, Rows)]) -> Vec<u8> {
+    let old = rows.values().bytes();
+    let row_bytes = rows.dim() * rows.dtype().bytes();
+    let mut all = Vec::with_capacity(n_rows * row_bytes);
+    all.extend_from_slice(old);
+    while all.len() < n_rows * row_bytes {
+        all.extend_from_slice(&old[..row_bytes]);
+    }
+    for (place, row) in new {
+        let start = *place as usize * row_bytes;
+        all[start..start + row_bytes].copy_from_slice(row.values().bytes());
+    }
+    all
+}
