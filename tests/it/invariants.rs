@@ -19,13 +19,14 @@ use crate::collection::{filter, pool};
 const N: usize = 20_000;
 const DIM: usize = 24;
 const K: usize = 10;
+const SEED: u64 = 4;
 
 /// Rows of a mixture: 60 centres of unequal weight, each a flat cloud. Queries come from the same.
 fn mixture(n: usize, seed: u64) -> Rows {
     let uniform = |seed, i| (stream(seed, i) >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
     let mut all = Vec::with_capacity(n * DIM);
     for row in 0..n as u64 {
-        let centre = (stream(seed ^ 1, row) % 60 * (stream(seed ^ 2, row) % 60)) / 60;
+        let centre = centre_of(seed, row);
         for i in 0..DIM as u64 {
             let wide = if i % 3 == 0 { 0.5 } else { 0.12 };
             let own = uniform(seed ^ 3, row * DIM as u64 + i);
@@ -33,6 +34,10 @@ fn mixture(n: usize, seed: u64) -> Rows {
         }
     }
     Rows::new(Values::F32(all.into()), DIM).unwrap()
+}
+
+fn centre_of(seed: u64, row: u64) -> u64 {
+    stream(seed ^ 1, row) % 60 * (stream(seed ^ 2, row) % 60) / 60
 }
 
 struct Made {
@@ -54,6 +59,8 @@ fn sets() -> Vec<(String, Box<dyn Fn(usize) -> bool + Sync + Send>)> {
         sets.push((format!("one in {share}"), Box::new(chance)));
     }
     sets.push(("all but one".into(), Box::new(|i| i != 5)));
+    // Whole clusters: from elsewhere no link leads into them, so that walks end before they found enough.
+    sets.push(("clusters".into(), Box::new(|i| centre_of(SEED, i as u64) < 6)));
     sets
 }
 
@@ -64,7 +71,7 @@ static MADE: LazyLock<Made> = LazyLock::new(|| {
         indexed: vec![("in".parse().unwrap(), Kind::Keyword)],
         ..Settings::of_vector(DIM, Metric::L2, Dtype::F32)
     };
-    let (rows, sets) = (mixture(N, 4), sets());
+    let (rows, sets) = (mixture(N, SEED), sets());
     let collections = [1, 3].map(|n_threads| {
         let path = folder.path().join(format!("c{n_threads}"));
         let mut writer = Writer::open(&path, &settings).unwrap();
