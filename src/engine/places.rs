@@ -60,10 +60,14 @@ impl BasePlaces {
             slot == NONE
                 || self.places.get(slot as usize).is_some_and(|&back| back as usize == place)
         };
+        let is_id = |(&slot, key): (&u32, &[u8; POINT_KEY_BYTES])| {
+            slot == NONE || PointId::from_key(key).is_some()
+        };
         let n_used = self.places.iter().filter(|&&place| place != NONE).count() as u64;
         if self.keys.len() == n_base * POINT_KEY_BYTES
             && n_used == self.n_points()
             && self.slots.iter().enumerate().all(is_back)
+            && self.slots.iter().zip(self.keys.as_chunks().0).all(is_id)
         {
             return Ok(());
         }
@@ -133,8 +137,7 @@ impl Places {
         }
         let start = place as usize * POINT_KEY_BYTES;
         let key = self.base.keys[start..start + POINT_KEY_BYTES].try_into().expect("17 bytes");
-        // Bytes that are no key are damage that only `verify` looks for; no id is made up of them that could be another's.
-        PointId::from_key(&key).unwrap_or(PointId::Uuid(u128::MAX))
+        PointId::from_key(&key).expect("checked when it was opened, or made of an id")
     }
 
     /// Where the point of a slot of the record lies.
@@ -203,7 +206,8 @@ mod tests {
     #[test]
     fn places_that_do_not_belong_together_are_refused() {
         let points = [(1, PointId::Num(1)), (0, PointId::Num(2))];
-        let damage: [fn(&mut BasePlaces); 4] = [
+        let damage: [fn(&mut BasePlaces); 5] = [
+            |base| base.keys.to_mut()[POINT_KEY_BYTES] = 2,
             |base| base.slots = vec![1, 1].into(),
             |base| base.slots = vec![1, 7].into(),
             |base| base.keys = vec![0; 33].into(),

@@ -17,10 +17,8 @@ impl Points for State {
         self.places.live()
     }
 
-    fn slot(&self, id: PointId) -> Option<u32> {
-        // A record that cannot be read says so when the point itself is asked for.
-        let slot = self.view.slots_of(&[id]).ok()?[0]?;
-        self.places.place(slot)
+    fn slots(&self, ids: &[PointId]) -> Result<RoaringBitmap> {
+        Ok(self.places.places(self.view.slots_of(ids)?.into_iter().flatten()))
     }
 
     fn id(&self, place: u32) -> PointId {

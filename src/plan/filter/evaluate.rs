@@ -19,8 +19,11 @@ use crate::store::columns::path::Path;
 pub trait Points {
     /// The slots that hold a point.
     fn live(&self) -> &RoaringBitmap;
-    /// The slot of a point.
-    fn slot(&self, id: PointId) -> Option<u32>;
+    /// The slots of those of these points that there are.
+    ///
+    /// # Errors
+    /// Those of reading.
+    fn slots(&self, ids: &[PointId]) -> Result<RoaringBitmap>;
     /// The id of the point in a live slot.
     fn id(&self, slot: u32) -> PointId;
     /// The slots with a vector of this name.
@@ -165,8 +168,7 @@ impl Evaluation<'_> {
             Condition::Field(path, test) => self.field(path, test, within)?,
             Condition::HasId(ids) => {
                 self.rows += ids.len() as u64;
-                let slots = ids.iter().filter_map(|id| self.points.slot(*id));
-                slots.filter(|slot| within.contains(*slot)).collect::<RoaringBitmap>().into()
+                (self.points.slots(ids)? & within).into()
             }
             Condition::HasVector(name) => {
                 self.rows += within.len();

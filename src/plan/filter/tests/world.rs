@@ -40,8 +40,8 @@ impl Points for World {
         &self.live
     }
 
-    fn slot(&self, wanted: PointId) -> Option<u32> {
-        self.live.iter().find(|slot| id(*slot) == wanted)
+    fn slots(&self, wanted: &[PointId]) -> Result<RoaringBitmap> {
+        Ok(self.live.iter().filter(|slot| wanted.contains(&id(*slot))).collect())
     }
 
     fn id(&self, slot: u32) -> PointId {
