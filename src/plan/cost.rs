@@ -137,7 +137,7 @@ impl Costs {
             near.add(question, self.n_rows, &mut predicted);
         }
         let best = predicted.iter().min_by(|a, b| a.1.total_cmp(&b.1));
-        Choice { way: best.expect("exact ways are always there").0, predicted: Vec::new() }
+        Choice { way: best.expect("exact ways are always there").0, predicted }
     }
 
     fn exact(&self, n_matches: u64) -> Vec<(Way, f64)> {
