@@ -34,6 +34,8 @@ pub mod index;
 pub mod plan;
 pub mod quant;
 pub mod record;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod store;
 
 pub use error::{Error, ErrorKind, IoContext, Result};
