@@ -99,7 +99,7 @@ pub use search::{Answer, Ask, Found, How};
 pub use settings::{DEFAULT_VECTOR, Settings, VectorSettings};
 pub use stored::{StoredPoint, With, WithVectors};
 pub use tenants::TenantsPage;
-pub use write::{NewPoint, Vectors, Writer};
+pub use write::{NewPoint, Vectors, Writer, tenants_at};
 
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::core::ids::{PointId, TenantId};
-use crate::core::limits::{PAYLOAD_DEPTH, TENANTS_PER_POINT};
+use crate::core::limits::{NAME_BYTES, PAYLOAD_DEPTH, TENANTS_PER_POINT};
 use crate::core::rows::Rows;
 use crate::engine::collection::Collection;
 use crate::engine::settings::{DEFAULT_VECTOR, Settings, VectorSettings};
@@ -241,32 +241,47 @@ fn is_deeper(value: &Value, n_levels: usize) -> bool {
     }
 }
 
-/// The names of the tenants that a payload lets read its point, ascending.
+/// The names of the tenants that a point's payload lets read it, ascending.
 pub(super) fn tenants(settings: &Settings, id: PointId, payload: &Value) -> Result<Vec<String>> {
-    let Some(field) = &settings.tenant_field else { return Ok(Vec::new()) };
+    match &settings.tenant_field {
+        None => Ok(Vec::new()),
+        Some(field) => {
+            tenants_at(field, payload).map_err(|error| error.within(format_args!("point {id}")))
+        }
+    }
+}
+
+/// The names of the tenants in this field of a payload, ascending.
+///
+/// # Errors
+/// `tenant_value`, `tenant_name`, `tenants_limit`.
+pub fn tenants_at(field: &path::Path, payload: &Value) -> Result<Vec<String>> {
     let mut names = elements(&field.values(payload))
         .into_iter()
         .filter(|value| !value.is_null())
-        .map(|value| name(value, id, field))
+        .map(|value| name(value, field))
         .collect::<Result<Vec<String>>>()?;
     names.sort_unstable();
     names.dedup();
     if names.len() > TENANTS_PER_POINT {
-        let message = format!("point {id}: {} tenants, limit {TENANTS_PER_POINT}", names.len());
+        let message = format!("{} tenants, limit {TENANTS_PER_POINT}", names.len());
         return Err(Error::new(ErrorKind::Limit, "tenants_limit", message));
     }
     Ok(names)
 }
 
 /// A string, or a whole number as it is written.
-fn name(value: &Value, id: PointId, field: &path::Path) -> Result<String> {
+fn name(value: &Value, field: &path::Path) -> Result<String> {
     match value {
-        Value::String(name) => Ok(name.clone()),
+        Value::String(name) if (1..=NAME_BYTES).contains(&name.len()) => Ok(name.clone()),
+        Value::String(name) => {
+            let what = format!("a tenant of {} bytes, expected 1 to {NAME_BYTES}", name.len());
+            Err(Error::new(ErrorKind::BadInput, "tenant_name", what))
+        }
         Value::Number(number) if number.is_i64() || number.is_u64() => Ok(number.to_string()),
         other => {
-            let found = kind(other);
-            let message =
-                format!("point {id}: {found} at {field}, expected a string or a whole number");
+            let found = if other.is_number() { other.to_string() } else { kind(other).to_owned() };
+            let message = format!("{found} at {field}, expected a string or a whole number");
             Err(Error::new(ErrorKind::BadInput, "tenant_value", message))
         }
     }

@@ -1,17 +1,15 @@
 //! What the collection would refuse, found before anything is written.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
-use serde_json::Value;
-
-use crate::cli::ingest::source::{Block, Place};
+use crate::cli::ingest::source::Block;
 use crate::core::ids::PointId;
-use crate::core::limits::{NAME_BYTES, TENANTS_PER_POINT};
 use crate::core::metric::Metric;
+use crate::engine::tenants_at;
 use crate::error::{Error, Result};
-use crate::store::columns::path::{Path, elements};
+use crate::store::columns::path::Path;
 
 /// Checks blocks in order. Keeps the ids of all: 24 or 40 bytes each.
 pub struct Checker {
@@ -50,7 +48,7 @@ impl Checker {
             return Ok(());
         };
         for (row, point) in (block.first_row..).zip(&block.points) {
-            check_tenants(field, &point.payload, place, row)?;
+            tenants_at(field, &point.payload).map_err(|error| error.within(place.of(row)))?;
         }
         Ok(())
     }
@@ -76,35 +74,4 @@ fn earlier<T: Eq + Hash>(seen: &mut HashMap<T, usize>, id: T, row: usize) -> Opt
             None
         }
     }
-}
-
-/// Fails for a payload whose tenants the collection would refuse.
-fn check_tenants(field: &Path, payload: &Value, place: &Place, row: usize) -> Result<()> {
-    let values = elements(&field.values(payload));
-    for value in &values {
-        let is_whole = |number: &serde_json::Number| number.is_i64() || number.is_u64();
-        match value {
-            Value::Null => {}
-            Value::String(name) if (1..=NAME_BYTES).contains(&name.len()) => {}
-            Value::String(name) => {
-                let what = format!("a tenant of {} bytes, expected 1 to {NAME_BYTES}", name.len());
-                return Err(place.bad(row, "tenant_name", what));
-            }
-            Value::Number(number) if is_whole(number) => {}
-            other => {
-                let what = format!("{other} at {field}, expected a string or a whole number");
-                return Err(place.bad(row, "tenant_value", what));
-            }
-        }
-    }
-    if values.len() > TENANTS_PER_POINT {
-        let name = |value: &&Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let names = values.iter().filter(|value| !value.is_null()).map(name);
-        let n = names.collect::<HashSet<String>>().len();
-        if n > TENANTS_PER_POINT {
-            let what = format!("{n} tenants, limit {TENANTS_PER_POINT}");
-            return Err(place.bad(row, "tenants_limit", what));
-        }
-    }
-    Ok(())
 }
