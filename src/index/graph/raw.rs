@@ -13,6 +13,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::graph::distances::Distances;
 use crate::quant::rabitq::dot;
 
+/// Rows that are compared at once.
+const BLOCK: usize = 64;
+
+/// Bytes at the head of a row that are asked for early, and its number beside it: the loop over rows asks for the rest. All of a
+/// row at once takes more of the processor's buffers than there are (62 rows of 768 bytes: 2.3 us for 3.0).
+const HEAD_BYTES: usize = 128;
+
 /// Rows of any type under any metric; slot `i` is row `i`.
 #[derive(Debug)]
 pub struct RawRows<'a> {
@@ -125,6 +132,25 @@ impl<'a> RawRows<'a> {
         RawQuery { wide, inverse }
     }
 
+    /// Distances of the rows `slots`, whose elements begin at `starts`.
+    fn measure_at(&self, query: &RawQuery, (slots, starts): (&[u32], &[usize]), out: &mut [f32]) {
+        match self.metric {
+            Metric::L2 => self.sums(Sum::L2, query, starts, out),
+            Metric::L1 => self.sums(Sum::L1, query, starts, out),
+            Metric::Dot => {
+                self.sums(Sum::Dot, query, starts, out);
+                out.iter_mut().for_each(|x| *x = -*x);
+            }
+            Metric::Cosine => {
+                self.sums(Sum::Dot, query, starts, out);
+                let inverse: &[f32] = &self.placed.inverse;
+                for (x, &slot) in out.iter_mut().zip(slots) {
+                    *x = 1.0 - *x * (query.inverse * inverse[slot as usize]);
+                }
+            }
+        }
+    }
+
     fn sums(&self, sum: Sum, query: &RawQuery, starts: &[usize], out: &mut [f32]) {
         match (&query.wide, self.rows.values()) {
             (Wide::Floats(query), Values::F32(values)) => {
@@ -195,36 +221,29 @@ impl Distances for RawRows<'_> {
     }
 
     fn measure(&self, query: &RawQuery, slots: &[u32], out: &mut [f32]) {
-        let starts: Vec<usize> =
-            slots.iter().map(|&slot| slot as usize * self.rows.dim()).collect();
-        match self.metric {
-            Metric::L2 => self.sums(Sum::L2, query, &starts, out),
-            Metric::L1 => self.sums(Sum::L1, query, &starts, out),
-            Metric::Dot => {
-                self.sums(Sum::Dot, query, &starts, out);
-                out.iter_mut().for_each(|x| *x = -*x);
+        let mut starts = [0; BLOCK];
+        for (slots, out) in slots.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+            let starts = &mut starts[..slots.len()];
+            for (start, &slot) in starts.iter_mut().zip(slots) {
+                *start = slot as usize * self.rows.dim();
             }
-            Metric::Cosine => {
-                self.sums(Sum::Dot, query, &starts, out);
-                let inverse: &[f32] = &self.placed.inverse;
-                for (x, &slot) in out.iter_mut().zip(slots) {
-                    *x = 1.0 - *x * (query.inverse * inverse[slot as usize]);
-                }
-            }
+            self.measure_at(query, (slots, starts), out);
         }
     }
 
     #[inline]
     fn prefetch(&self, slot: u32) {
-        let (start, dim) = (slot as usize * self.rows.dim(), self.rows.dim());
+        let start = slot as usize * self.rows.dim();
+        let n = self.rows.dim().min(HEAD_BYTES / self.rows.dtype().bytes());
         match self.rows.values() {
             Values::F32(values) => {
-                prefetch(self.placed.scaled.as_ref().unwrap_or(values), start, dim);
+                prefetch(self.placed.scaled.as_ref().unwrap_or(values), start, n);
             }
-            Values::F16(values) => prefetch(values, start, dim),
-            Values::U8(values) => prefetch(values, start, dim),
-            Values::I8(values) => prefetch(values, start, dim),
+            Values::F16(values) => prefetch(values, start, n),
+            Values::U8(values) => prefetch(values, start, n),
+            Values::I8(values) => prefetch(values, start, n),
         }
+        prefetch(&self.placed.inverse, slot as usize, 1);
     }
 }
 
