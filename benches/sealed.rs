@@ -134,7 +134,7 @@ fn open(path: &Path) {
     step("rows_ms");
     let codes = Codes::open(&sealed, "codes").expect("codes");
     step("codes_ms");
-    let graph = Graph::open(&sealed).expect("a graph");
+    let graph = Graph::open(&pool(), &sealed).expect("a graph");
     step("graph_ms");
     let exact = ExactIndex::open(&sealed, &cpu, &rows).expect("an index");
     step("exact_ms");

@@ -255,7 +255,6 @@ fn open_space(
     if has_rows == 0 {
         return Space::new(backend, settings, None, has);
     }
-    sealed.bring();
     let rows = PlacedRows::open(sealed, "rows")?;
     let own = (rows.rows().n_rows(), rows.rows().dim(), rows.rows().dtype(), rows.metric());
     let expected = (n_base as usize, settings.dim, settings.dtype, settings.metric);
@@ -269,7 +268,7 @@ fn open_space(
     let near = match has_near {
         0 => None,
         _ => {
-            let graph = Graph::open(sealed)?;
+            let graph = Graph::open(backend.pool(), sealed)?;
             let codes = (settings.metric != Metric::L1).then(|| Codes::open(sealed, "codes"));
             let near = Near {
                 codes: codes.transpose()?,
@@ -282,5 +281,8 @@ fn open_space(
             Some(near)
         }
     };
-    Space::new(backend, settings, Some(Base::of_parts(rows, exact, near)?), has)
+    let space = Space::new(backend, settings, Some(Base::of_parts(rows, exact, near)?), has);
+    // Last: what is brought meanwhile takes the time of what is verified.
+    sealed.bring();
+    space
 }

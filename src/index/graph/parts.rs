@@ -1,5 +1,7 @@
 //! A graph as flat arrays, for files and memory maps, and back, with everything checked on the way.
 
+use std::ops::Range;
+
 use crate::core::slab::Slab;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::graph::layers::{Layer, NONE, used};
@@ -38,11 +40,16 @@ impl Graph {
     /// # Errors
     /// `graph_parts`, with what is wrong and where, if no graph has such parts; those of [`BuildParams::check`].
     pub fn from_parts(parts: Parts) -> Result<Self> {
-        Self::with_stale(parts, None)
+        Self::checked(parts, None, |graph| graph.check_slots(0..graph.n_slots()))
     }
 
-    /// The same. `stale` are the slots without a row to which links lead, if they are known.
-    pub(super) fn with_stale(parts: Parts, stale: Option<Vec<u64>>) -> Result<Self> {
+    /// The same. `stale` are the slots without a row to which links lead, if they are known;
+    /// `check_base` checks the links of the base layer.
+    pub(super) fn checked(
+        parts: Parts,
+        stale: Option<Vec<u64>>,
+        check_base: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<Self> {
         parts.params.check()?;
         let (m, width) = (parts.params.m, 2 * parts.params.m);
         let n_slots = parts.links.len() / width;
@@ -69,14 +76,7 @@ impl Graph {
         if let Some(slot) = (n_slots..64 * n_words).find(|&slot| !graph.is_dead(slot as u32)) {
             return Err(damaged(format!("slot {slot} of {n_slots} has a row")));
         }
-        for (slot, places) in (0..).zip(graph.links.chunks_exact(width)) {
-            if !is_sound(slot, places, n_slots) {
-                graph.check_links("slot", slot, places)?;
-            }
-            if places[0] != NONE && graph.is_dead(slot) {
-                return Err(damaged(format!("slot {slot} has links and no row")));
-            }
-        }
+        check_base(&graph)?;
         if graph.stale.is_empty() {
             graph.stale = graph.linked_dead();
         }
@@ -93,6 +93,24 @@ impl Graph {
             (Some(entry), Some(last)) => last.places.contains_key(&entry),
         };
         if is_entry { Ok(graph) } else { Err(damaged(format!("entry point {:?}", graph.entry))) }
+    }
+
+    /// Fails if a link of these slots leads nowhere.
+    ///
+    /// # Errors
+    /// `graph_parts`.
+    pub(super) fn check_slots(&self, slots: Range<usize>) -> Result<()> {
+        let width = self.width();
+        let links = &self.links[slots.start * width..slots.end * width];
+        for (slot, places) in (slots.start as u32..).zip(links.chunks_exact(width)) {
+            if !is_sound(slot, places, self.n_slots()) {
+                self.check_links("slot", slot, places)?;
+            }
+            if places[0] != NONE && self.is_dead(slot) {
+                return Err(damaged(format!("slot {slot} has links and no row")));
+            }
+        }
+        Ok(())
     }
 
     /// The slots without a row to which links lead, one bit each.

@@ -10,10 +10,16 @@
 //! | `graph.upper_slots` | u32 `[sum of the levels]` | these slots, level after level |
 //! | `graph.upper_links` | u32 `[sum of the levels, m]` | their links |
 
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
 use crate::core::slab::Slab;
 use crate::error::Result;
 use crate::index::graph::{BuildParams, Graph, Parts};
 use crate::store::sealed::{Sealed, SealedWriter};
+
+/// Slots whose links are checked at once: 2 MiB of links at `m` 16.
+const BLOCK: usize = 1 << 14;
 
 /// Says that no slot has a row.
 const NO_ENTRY: u64 = u64::MAX;
@@ -49,15 +55,15 @@ impl Graph {
     }
 
     /// The graph of a file. All of it is compared with its checksums and checked, since a wrong link leads nowhere; the links of
-    /// the base layer are then walked where they lie. Cost: two passes over all links.
+    /// the base layer are then walked where they lie. Cost: two passes over all links, side by side in `pool`.
     ///
     /// # Errors
     /// `corrupt_file`; those of [`Graph::from_parts`].
-    pub fn open(sealed: &Sealed) -> Result<Self> {
+    pub fn open(pool: &ThreadPool, sealed: &Sealed) -> Result<Self> {
         let [m, ef_construction, seed, entry] = sealed.about("graph.about")?;
         let params = BuildParams { m: m as usize, ef_construction: ef_construction as usize, seed };
         params.check().map_err(|error| sealed.refuse("graph.about", error))?;
-        let (links, shape) = verified::<u32>(sealed, "graph.links")?;
+        let (links, shape) = sealed.slab::<u32>("graph.links")?;
         if shape.len() != 2 || shape[1] != 2 * m {
             return Err(sealed.refuse("graph.links", format!("shape {shape:?} with m {m}")));
         }
@@ -68,7 +74,20 @@ impl Graph {
         let upper = upper(sealed, params.m)?;
         let live = verified(sealed, "graph.live")?.0.into_vec();
         let stale = verified(sealed, "graph.stale")?.0.into_vec();
-        Self::with_stale(Parts { params, links, live, entry, upper }, Some(stale))
+        let check_base = |graph: &Self| {
+            let (is_written, is_sound) =
+                pool.join(|| sealed.verify_memory("graph.links"), || graph.check_blocks());
+            is_written.and(is_sound)
+        };
+        Self::checked(Parts { params, links, live, entry, upper }, Some(stale), check_base)
+    }
+
+    /// Fails if a link of the base layer leads nowhere; for a thread of a pool.
+    fn check_blocks(&self) -> Result<()> {
+        let block = |i: usize| i * BLOCK..((i + 1) * BLOCK).min(self.n_slots());
+        let blocks = (0..self.n_slots().div_ceil(BLOCK)).into_par_iter();
+        let first = blocks.find_map_first(|i| self.check_slots(block(i)).err());
+        first.map_or(Ok(()), Err)
     }
 }
 

@@ -211,7 +211,7 @@ fn seal(built: &Built) -> File {
 
 fn open(sealed: &Sealed) -> Built {
     Built {
-        graph: Graph::open(sealed).unwrap(),
+        graph: Graph::open(&pool(), sealed).unwrap(),
         rows: PlacedRows::open(sealed, "rows").unwrap(),
         codes: Codes::open(sealed, "codes").unwrap(),
     }
@@ -254,14 +254,14 @@ fn a_change_of_a_lent_graph_is_the_same_as_of_an_owned_one_and_leaves_the_file()
     assert_eq!(before.graph.parts(), after.graph.parts());
     assert!(!after.graph.parts().links.is_lent() && after.graph.parts() != sealed);
     assert!(file.open().verify().unwrap().is_empty());
-    assert_eq!(Graph::open(&file.open()).unwrap().parts(), sealed);
+    assert_eq!(Graph::open(&pool(), &file.open()).unwrap().parts(), sealed);
 }
 
 #[test]
 fn an_empty_graph_is_sealed() {
     let graph = Graph::new(BuildParams::default()).unwrap();
     let file = File::new(Graph::N_SECTIONS, |writer| graph.seal(writer));
-    assert_eq!(Graph::open(&file.open()).unwrap().parts(), graph.parts());
+    assert_eq!(Graph::open(&pool(), &file.open()).unwrap().parts(), graph.parts());
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_flipped_bit_of_a_graph_is_refused_when_it_is_opened() {
     for part in ["about", "links", "live", "stale", "levels", "upper_slots", "upper_links"] {
         let file = seal(&built);
         file.damage(&format!("graph.{part}"));
-        let error = Graph::open(&file.open()).unwrap_err();
+        let error = Graph::open(&pool(), &file.open()).unwrap_err();
         assert_eq!(error.code(), "corrupt_file", "{part}: {error}");
         assert!(error.to_string().contains(&format!("graph.{part}")), "{error}");
     }
@@ -296,7 +296,7 @@ fn a_link_that_leads_nowhere_is_refused_though_its_checksum_is_right() {
         }
         Ok(())
     });
-    let error = Graph::open(&file.open()).unwrap_err().to_string();
+    let error = Graph::open(&pool(), &file.open()).unwrap_err().to_string();
     assert!(error.contains("slot 300 links to 600 of 600"), "{error}");
 }
 
