@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use rayon::ThreadPool;
 use roaring::RoaringBitmap;
 
+use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::core::ids::POINT_KEY_BYTES;
 use crate::core::rows::Rows;
-use crate::engine::base::Base;
+use crate::engine::base::{Base, SEED};
 use crate::engine::near::Placed;
 use crate::engine::passing::KnownSets;
 use crate::engine::places::{BasePlaces, NONE, Places};
@@ -17,6 +18,7 @@ use crate::engine::space::Space;
 use crate::engine::state::{State, rows_of};
 use crate::error::Result;
 use crate::index::graph::Scratch;
+use crate::index::tree;
 use crate::plan::filter::Points;
 use crate::store::durable::View;
 
@@ -132,7 +134,8 @@ fn merged_space(space: &Space, moves: &Moves, backend: &Cpu) -> Result<Space> {
         kept.extend(slots.iter().copied());
         kept
     });
-    let placed = placed_with(&near.placed, &new, moves.n_base, pool)?;
+    let mut placed = placed_with(&near.placed, &new, moves.n_base, pool)?;
+    divide_crowded(&mut placed, merged.rows(), |place| graph.contains(place), backend)?;
     merged.near = Some(near.with(codes, graph, placed));
     Space::new(backend, space.settings().clone(), Some(merged), has)
 }
@@ -153,6 +156,30 @@ fn placed_with(
     Ok(placed)
 }
 
+/// Gives leaves of their own to leaves that have grown to twice what a tree is built with; rows of other leaves stay where they are.
+fn divide_crowded(
+    placed: &mut Placed,
+    rows: &Rows,
+    is_live: impl Fn(u32) -> bool,
+    backend: &Cpu,
+) -> Result<()> {
+    let params = tree::BuildParams { seed: SEED, ..tree::BuildParams::default() };
+    let Placed { tree, paths } = placed;
+    let paths = paths.to_mut();
+    let live: Vec<usize> = (0..paths.len()).filter(|&place| is_live(place as u32)).collect();
+    let codes = live.iter().map(|&place| paths[place]);
+    for (leaf, _) in tree.crowded(codes, 2 * params.max_leaf)? {
+        let code = tree.nodes()[leaf as usize].code;
+        let own: Vec<usize> = live.iter().copied().filter(|&place| paths[place] == code).collect();
+        let on: (&dyn Backend, &ThreadPool) = (backend, backend.pool());
+        let new = tree.divide(on, leaf, &rows.picked(&own), &params)?;
+        for (place, code) in own.iter().zip(new.into_iter().flatten()) {
+            paths[*place] = code;
+        }
+    }
+    Ok(())
+}
+
 /// A copy of rows with others in some places; where there was no row, and is none, stands the first. As the record has them.
 fn patched(rows: &Rows, n_rows: usize, new: &[(u32, Rows)]) -> Vec<u8> {
     let old = rows.values().bytes();
@@ -167,4 +194,53 @@ fn patched(rows: &Rows, n_rows: usize, new: &[(u32, Rows)]) -> Vec<u8> {
         all[start..start + row_bytes].copy_from_slice(row.values().bytes());
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rayon::ThreadPoolBuilder;
+
+    use super::*;
+    use crate::core::metric::Metric;
+    use crate::core::mix::stream;
+    use crate::core::rows::Values;
+
+    const DIM: usize = 8;
+
+    /// Rows in a cube with this corner.
+    fn rows(n: usize, corner: f32, seed: u64) -> Rows {
+        let value = |i| corner + (stream(seed, i) % 1000) as f32 / 1000.0;
+        let values: Vec<f32> = (0..(n * DIM) as u64).map(value).collect();
+        Rows::new(Values::F32(values.into()), DIM).unwrap()
+    }
+
+    #[test]
+    fn a_leaf_that_has_grown_is_divided_and_no_row_changes_to_another() {
+        let backend = Cpu::new(Arc::new(ThreadPoolBuilder::new().build().unwrap()), 1 << 30);
+        let (first, later) = (rows(3000, 0.0, 1), rows(2000, 0.9, 2));
+        let params = tree::BuildParams { seed: SEED, ..tree::BuildParams::default() };
+        let on: (&dyn Backend, &ThreadPool) = (&backend, backend.pool());
+        let built = tree::build(on, &first, Metric::L2, &params).unwrap();
+        let order: Vec<usize> = built.order.iter().map(|&row| row as usize).collect();
+        let all = first.picked(&order).followed_by(&later);
+        let mut paths = built.paths;
+        paths.extend(built.tree.place(backend.pool(), &later).unwrap());
+        let (before, tree) = (paths.clone(), built.tree.clone());
+        // A place that was given up has a code too, which says nothing.
+        let is_live = |place: u32| place != 7;
+        let live = |paths: &[u64]| -> Vec<u64> {
+            (0..).zip(paths).filter(|(place, _)| is_live(*place)).map(|(_, &path)| path).collect()
+        };
+        let most = 2 * params.max_leaf;
+        assert!(!tree.crowded(live(&before), most).unwrap().is_empty());
+        let mut placed = Placed { tree: built.tree, paths: paths.into() };
+        divide_crowded(&mut placed, &all, is_live, &backend).unwrap();
+        assert!(placed.tree.crowded(live(&placed.paths), most).unwrap().is_empty());
+        for (old, new) in before.iter().zip(&*placed.paths) {
+            let leaf = tree.nodes()[tree.leaf_of(*old).unwrap() as usize];
+            assert!((leaf.code..=leaf.last_code()).contains(new), "{old:016x} became {new:016x}");
+        }
+    }
 }
