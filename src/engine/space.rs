@@ -355,3 +355,6 @@ pub(super) fn listed(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;
