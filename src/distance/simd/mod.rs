@@ -157,6 +157,7 @@ mod avx2;
 mod avx512;
 mod baseline;
 pub mod coded;
+pub mod coded_tile;
 mod finish;
 mod lanes;
 mod peak;

@@ -14,6 +14,7 @@ use crate::distance::Level;
 use crate::distance::simd::coded::{
     self, Bits, CodedQuery, CodedRows, FACTOR_BYTES, RowFactors, nibble_place, prefetch,
 };
+use crate::distance::simd::coded_tile::{RowTile, TileEstimates};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::graph::distances::Distances;
 use crate::index::graph::raw::{check_query, to_norm_1, widen};
@@ -163,6 +164,40 @@ impl Codes {
     fn bytes(&self) -> &[u8] {
         bytemuck::cast_slice(&self.lines)
     }
+
+    fn rows(&self) -> CodedRows<'_> {
+        CodedRows { bytes: self.bytes(), stride: self.stride, bits: self.encoder.bits }
+    }
+
+    /// Takes the codes of `slots` into a tile.
+    ///
+    /// # Panics
+    /// Those of [`RowTile::load`].
+    pub fn load(&self, slots: &[u32], tile: &mut RowTile) {
+        tile.load(self.level, self.rows(), self.encoder.rotation.padded(), slots);
+    }
+
+    /// Sets `out` to the estimates of a tile for a few queries.
+    ///
+    /// # Panics
+    /// Those of [`RowTile::estimate`].
+    pub fn estimate(
+        &self,
+        tile: &RowTile,
+        queries: &[CodedQuery<'_>],
+        bounds: &[f32],
+        out: &mut TileEstimates,
+    ) {
+        tile.estimate(self.level, queries, bounds, out);
+    }
+}
+
+impl CodeQuery {
+    /// As kernels take it.
+    pub fn coded(&self) -> CodedQuery<'_> {
+        let Self { numbers, step, offset, add } = self;
+        CodedQuery { numbers, step: *step, offset: *offset, add: *add }
+    }
 }
 
 impl Encoder {
@@ -295,10 +330,7 @@ impl Distances for Codes {
     }
 
     fn measure(&self, query: &CodeQuery, slots: &[u32], out: &mut [f32]) {
-        let CodeQuery { numbers, step, offset, add } = query;
-        let query = CodedQuery { numbers, step: *step, offset: *offset, add: *add };
-        let rows = CodedRows { bytes: self.bytes(), stride: self.stride, bits: self.encoder.bits };
-        coded::estimates(self.level, rows, query, slots, out);
+        coded::estimates(self.level, self.rows(), query.coded(), slots, out);
     }
 
     #[inline]
