@@ -6,26 +6,15 @@
 //! Paper: Curator's second, arXiv 2601.01291. Where we differ: it ends at the first list in vain, descends with a beam
 //! first, and brings all parts nearer by the same share of their spread.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
-use crate::core::metric::Metric;
 use crate::core::neighbors::Neighbor;
 use crate::error::{Error, Result};
 use crate::index::graph::distances::Distances;
 use crate::index::tree::best::Best;
-use crate::index::tree::node::{Compared, Tree};
+use crate::index::tree::frontier::Frontier;
+use crate::index::tree::nearest::Nearest;
+use crate::index::tree::node::Tree;
 use crate::index::tree::scan::{DistanceScan, Scan};
-use crate::index::tree::skeleton::{Part, Skeleton};
-
-/// How much of its rows' mean distance to the centroid a list is brought nearer: rows of a wide part may lie on this side
-/// of its centroid. Lists of one run differ little in width; half of a spread and more costs recall.
-const LIST_SPREAD: f32 = 0.2;
-
-/// The same for parts with children, so that they come before lists that are farther than some below them. With 0.2 a query
-/// between two parts misses lists; with 1, nearly all centroids of a tree of two levels are compared, which takes longer
-/// than the few lists found so are worth.
-const PARENT_SPREAD: f32 = 0.5;
+use crate::index::tree::skeleton::Skeleton;
 
 /// Best rows held per list in vain before a search ends: of the mixtures that look at as many rows, many lists and few best
 /// rows find most, and one number is easier to choose than two.
@@ -69,7 +58,7 @@ impl SearchParams {
     }
 
     /// Lists in a row that change nothing before the search ends.
-    fn patience(&self) -> usize {
+    pub fn patience(&self) -> usize {
         self.ef.div_ceil(EF_PER_VAIN_LIST)
     }
 }
@@ -99,11 +88,9 @@ pub struct Found {
 /// What a search needs and the next one reuses; one per thread, for any tree.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    query: Vec<f32>,
-    compared: Compared,
-    /// Parts to be looked at, as neighbors whose slot is the part's number and whose distance is its score.
-    frontier: BinaryHeap<Reverse<Neighbor>>,
+    frontier: Frontier,
     best: Best,
+    nearest: Nearest,
     slots: Vec<u32>,
     distances: Vec<f32>,
 }
@@ -113,8 +100,8 @@ pub struct Scratch {
 /// # Errors
 /// Those of the scan.
 pub fn flat(run: &[u32], scan: &mut dyn Scan, k: usize, scratch: &mut Scratch) -> Result<Found> {
-    let touched = scratch.take_all(run, scan, k.min(run.len()).max(1))?;
-    Ok(Found { neighbors: scratch.best.sorted(k), touched })
+    let touched = scratch.take_all(run, scan, k)?;
+    Ok(Found { neighbors: scratch.nearest.sorted(k), touched })
 }
 
 /// The `k` nearest rows of a run, all of which are compared by their codes, and the `n_rerank` nearest by these raw:
@@ -134,9 +121,10 @@ pub fn flat_reranked<C: Distances, R: Distances>(
     if run.len() <= n_rerank {
         return flat(run, &mut raw, k, scratch);
     }
-    let touched =
-        scratch.take_all(run, &mut DistanceScan::new(codes, code_query), n_rerank.max(1))?;
-    scratch.reranked(&mut raw, (k, n_rerank), touched)
+    let touched = scratch.take_all(run, &mut DistanceScan::new(codes, code_query), n_rerank)?;
+    scratch.slots.clear();
+    scratch.slots.extend(scratch.nearest.nearest(n_rerank).iter().map(|near| near.slot));
+    scratch.reranked(&mut raw, k, touched)
 }
 
 /// The `k` nearest rows of a run to `query` `[dim]`, found over its skeleton; `scan` compares the same query with rows.
@@ -183,7 +171,9 @@ pub fn search_reranked<C: Distances, R: Distances>(
         return flat_reranked(run, (codes, code_query), raw, (k, n_rerank), scratch);
     }
     let touched = scratch.walk(on, run, &mut DistanceScan::new(codes, code_query), params)?;
-    scratch.reranked(&mut DistanceScan::new(raw, raw_query), (k, n_rerank), touched)
+    scratch.slots.clear();
+    scratch.slots.extend(scratch.best.nearest(n_rerank).iter().map(|near| near.slot));
+    scratch.reranked(&mut DistanceScan::new(raw, raw_query), k, touched)
 }
 
 impl Scratch {
@@ -196,19 +186,16 @@ impl Scratch {
         params: &SearchParams,
     ) -> Result<()> {
         params.check()?;
-        if skeleton.n_rows() != run.len() {
-            let message = format!("of {} slots, the run has {}", skeleton.n_rows(), run.len());
-            return Err(Error::usage("skeleton_run", message));
-        }
-        tree.query(query, &mut self.query)
+        check_run(skeleton, run)?;
+        self.frontier.start(tree, query)
     }
 
-    /// Leaves in `best` the nearest of all rows of a run.
+    /// Leaves in `nearest` the nearest of all rows of a run.
     fn take_all(&mut self, run: &[u32], scan: &mut dyn Scan, most: usize) -> Result<Touched> {
-        self.best.reset(most);
+        self.nearest.reset(most);
         for slots in run.chunks(BLOCK) {
             scan.distances(slots, &mut self.distances)?;
-            self.best.take(slots, &self.distances);
+            self.nearest.take(slots, &self.distances);
         }
         let n_lists = u64::from(!run.is_empty());
         Ok(Touched { n_rows: run.len() as u64, n_lists, ..Touched::default() })
@@ -225,21 +212,10 @@ impl Scratch {
         let parts = skeleton.parts();
         let mut touched = Touched::default();
         self.best.reset(params.ef);
-        self.frontier.clear();
-        self.frontier.push(Reverse(Neighbor { slot: 0, distance: 0.0 }));
         let mut n_vain = 0;
-        while let Some(Reverse(scored)) = self.frontier.pop() {
-            let part = parts[scored.slot as usize];
-            if part.n_children > 0 {
-                self.meet_children(tree, parts, part);
-                touched.n_centroids += u64::from(part.n_children);
-                continue;
-            }
-            if let Some(Reverse(next)) = self.frontier.peek() {
-                let next = parts[next.slot as usize];
-                scan.prefetch(if next.n_children > 0 { &[] } else { &run[next.range()] });
-            }
-            let slots = &run[part.range()];
+        while let Some(list) = self.frontier.next(tree, parts) {
+            scan.prefetch(self.frontier.coming(parts).map_or(&[], |next| &run[next.range()]));
+            let slots = &run[parts[list as usize].range()];
             scan.distances(slots, &mut self.distances)?;
             touched.n_lists += 1;
             touched.n_rows += slots.len() as u64;
@@ -248,44 +224,25 @@ impl Scratch {
                 break;
             }
         }
+        touched.n_centroids = self.frontier.n_centroids();
         Ok(touched)
     }
 
-    /// Puts the children of a part on the frontier.
-    fn meet_children(&mut self, tree: &Tree, parts: &[Part], part: Part) {
-        let first = part.first_child;
-        let children = &parts[first as usize..(first + part.n_children) as usize];
-        let nodes = children.iter().map(|child| child.node);
-        let distances = tree.distances(&self.query, nodes, &mut self.compared);
-        for ((child, &distance), slot) in children.iter().zip(distances).zip(first..) {
-            let spread = tree.nodes()[child.node as usize].spread;
-            let share = if child.n_children > 0 { PARENT_SPREAD } else { LIST_SPREAD };
-            let distance = score(tree.metric(), distance, (spread, share));
-            self.frontier.push(Reverse(Neighbor { slot, distance }));
-        }
-    }
-
-    /// The `k` nearest of the `n_rerank` best, by their distances as `raw` has them.
-    fn reranked(
-        &mut self,
-        raw: &mut dyn Scan,
-        (k, n_rerank): (usize, usize),
-        mut touched: Touched,
-    ) -> Result<Found> {
-        self.slots.clear();
-        self.slots.extend(self.best.nearest(n_rerank).iter().map(|near| near.slot));
+    /// The `k` nearest of `slots`, by their distances as `raw` has them.
+    fn reranked(&mut self, raw: &mut dyn Scan, k: usize, mut touched: Touched) -> Result<Found> {
         raw.distances(&self.slots, &mut self.distances)?;
-        self.best.reset(k.max(1));
-        self.best.take(&self.slots, &self.distances);
+        self.nearest.reset(k);
+        self.nearest.take(&self.slots, &self.distances);
         touched.n_reranked = self.slots.len() as u64;
-        Ok(Found { neighbors: self.best.sorted(k), touched })
+        Ok(Found { neighbors: self.nearest.sorted(k), touched })
     }
 }
 
-/// How soon a part is looked at, the least first. Under dot, whose centroids have norm 1, its rows' mean product.
-fn score(metric: Metric, distance: f32, (spread, share): (f32, f32)) -> f32 {
-    match metric {
-        Metric::Dot => distance * spread,
-        Metric::Cosine | Metric::L2 | Metric::L1 => distance - share * spread,
+/// Fails if a skeleton is not of so many rows.
+pub(super) fn check_run(skeleton: &Skeleton, run: &[u32]) -> Result<()> {
+    if skeleton.n_rows() == run.len() {
+        return Ok(());
     }
+    let message = format!("of {} slots, the run has {}", skeleton.n_rows(), run.len());
+    Err(Error::usage("skeleton_run", message))
 }
