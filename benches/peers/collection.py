@@ -339,8 +339,7 @@ class Run:
         out = {}
         kinds = [kind for kind in [*FILTERS, "tenant", "tenant_attr"] if kind in vectors.kinds()]
         workloads = [vectors.workload(kind) for kind in kinds]
-        if "f10" in kinds:
-            workloads.append(vectors.shared("f10", 20))
+        workloads += [vectors.shared(kind, 20) for kind in ("f10", "f1") if kind in kinds]
         print(f"\n### {vectors.name}: batches\n\n| workload | one by one | in batches of 1,000 | ratio | recall | aim |\n|---|---|---|---|---|---|")
         for workload in workloads:
             sides = [Ours(self.nearkin, workload, "batches", batch) for batch in (1, 1000)]

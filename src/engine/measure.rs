@@ -12,9 +12,11 @@ use crate::engine::base::{Base, Exact, SEED};
 use crate::engine::near::{Near, Placed, Scratches};
 use crate::engine::passing::Passing;
 use crate::engine::space::listed;
+use crate::engine::together::{One, members};
 use crate::error::Result;
 use crate::index::graph::codes::Codes;
-use crate::plan::cost::{Costs, NearCosts, SHARES, TIMED_EF, TreeCosts};
+use crate::index::tree::together::{Lists, Member, compare_all};
+use crate::plan::cost::{Costs, NearCosts, SHARES, TIMED_EF, TogetherCosts, TreeCosts};
 
 /// Listed rows that are timed.
 const TIMED_ROWS: usize = 512;
@@ -24,6 +26,12 @@ const TIMED_PASS: u32 = 1 << 14;
 
 /// Rows that stand in for queries.
 const TIMED_QUERIES: usize = 4;
+
+/// Rows of runs whose codes are timed as they come from afar: all runs take more than a second-level cache.
+const TIMED_FAR: usize = 4096;
+
+/// Rows that stand in for queries that come together.
+const TIMED_TOGETHER: usize = 16;
 
 /// Rows of runs in which the tree is searched.
 const TIMED_RUNS: [usize; 2] = [1024, 8192];
@@ -75,7 +83,7 @@ fn near_costs(base: &Base, near: &Near, run: &[u32]) -> Result<NearCosts> {
         })?;
     }
     let Some(codes) = &near.codes else {
-        return Ok(NearCosts { query_s: 0.0, code_s: None, walks_s, tree: None });
+        return Ok(NearCosts { query_s: 0.0, code_s: None, walks_s, tree: None, together: None });
     };
     let mut coded = |run: &[u32]| {
         per_query(rows, |row| Near::coded(codes, raw, (rows, row), run, K, &mut scratch).map(drop))
@@ -83,26 +91,94 @@ fn near_costs(base: &Base, near: &Near, run: &[u32]) -> Result<NearCosts> {
     // Both compare the same best rows raw: what one takes more is that of the codes.
     let (few, all) = (&run[..run.len() / 4], run);
     let (few_s, all_s) = (coded(few)?, coded(all)?);
-    let code_s = ((all_s - few_s) / (all.len() - few.len()).max(1) as f64).max(1e-10);
-    Ok(NearCosts {
-        query_s: (few_s - code_s * few.len() as f64).max(0.0),
-        code_s: Some(code_s),
-        walks_s,
-        tree: tree_costs((base, near, codes), &mut scratch)?,
-    })
+    let warm_s = ((all_s - few_s) / (all.len() - few.len()).max(1) as f64).max(1e-10);
+    let query_s = (few_s - warm_s * few.len() as f64).max(0.0);
+    let far = far_runs(rows.n_rows());
+    let mut runs = far.iter().cycle();
+    let far_s = per_query(rows, |row| {
+        let run = runs.next().expect("a cycle of runs");
+        Near::coded(codes, raw, (rows, row), run, K, &mut scratch).map(drop)
+    })?;
+    let code_s = ((far_s - query_s) / far[0].len() as f64).max(warm_s);
+    let (tree, sets) = match tree_costs((base, near, codes), &mut scratch)? {
+        Some((costs, sets)) => (Some(costs), Some(sets)),
+        None => (None, None),
+    };
+    let (of_query, scratch) = ((query_s, warm_s), &mut scratch);
+    let together = together_costs((base, near, codes), of_query, (&far, sets), scratch)?;
+    Ok(NearCosts { query_s, code_s: Some(code_s), walks_s, tree, together: Some(together) })
 }
 
-/// What searches of the tree take, if there are rows enough to tell.
+/// What queries take that are compared with the same codes, and what they take in lists if there are rows enough to tell.
+fn together_costs(
+    (base, near, codes): (&Base, &Near, &Codes),
+    (query_s, warm_s): (f64, f64),
+    (far, many): (&[Vec<u32>], Option<Passing>),
+    scratch: &mut Scratches,
+) -> Result<TogetherCosts> {
+    let (rows, raw) = (base.rows(), &base.raw);
+    let queries: Vec<usize> =
+        spread(rows.n_rows(), TIMED_TOGETHER).map(|row| row as usize).collect();
+    let all: Vec<One<'_>> = queries
+        .iter()
+        .map(|&row| One { query: (rows, row), allow: Allow::All, run: &[], sizes: (K, TIMED_EF) })
+        .collect();
+    let (n_all, ready) = (all.len(), members(codes, raw, &all)?);
+    let (load_s, pair_s) = tile_costs((far, n_all.div_ceil(4)), codes, ready, scratch)?;
+    let mut costs = TogetherCosts { warm_s, load_s, pair_s, lists: None };
+    if let Some(set) = many {
+        let Placed { tree, paths } = &near.placed;
+        let (run, skeleton) = set.skeleton(tree, paths, rows.n_rows() as u32)?;
+        let lists = Lists::new(run.clone(), skeleton.clone())?;
+        let mut n_looked = 0;
+        let all_s = least_seconds(|| {
+            let found = near.tree_together((codes, raw), &lists, &all, scratch)?;
+            n_looked = found.iter().map(|found| found.n_distances).sum();
+            Ok(())
+        })?;
+        let looked = (n_looked as f64 / n_all as f64).max(1.0);
+        let compare_s = looked * costs.row_s(n_all as f64 * looked / run.len() as f64);
+        let find_s = all_s / n_all as f64 - query_s - compare_s;
+        costs.lists = Some((looked, find_s.max(0.0)));
+    }
+    Ok(costs)
+}
+
+/// Seconds per row of making codes ready, and per row and query of comparing them.
+fn tile_costs(
+    (far, n_few): (&[Vec<u32>], usize),
+    codes: &Codes,
+    mut ready: Vec<Member<'_>>,
+    scratch: &mut Scratches,
+) -> Result<(f64, f64)> {
+    let n_all = ready.len();
+    let n_rows: usize = far.iter().map(Vec::len).sum();
+    let mut row_s = |n: usize| -> Result<f64> {
+        let all_s = least_seconds(|| {
+            far.iter().for_each(|run| {
+                compare_all(run, codes, &mut ready[..n], &mut scratch.tiles);
+            });
+            Ok(())
+        })?;
+        Ok(all_s / n_rows as f64)
+    };
+    let (few_s, all_s) = (row_s(n_few)?, row_s(n_all)?);
+    let pair_s = ((all_s - few_s) / (n_all - n_few).max(1) as f64).max(1e-11);
+    Ok(((few_s - pair_s * n_few as f64).max(1e-11), pair_s))
+}
+
+/// What searches of the tree take, and the largest set that was searched, if there are rows enough to tell.
 fn tree_costs(
     (base, near, codes): (&Base, &Near, &Codes),
     scratch: &mut Scratches,
-) -> Result<Option<TreeCosts>> {
+) -> Result<Option<(TreeCosts, Passing)>> {
     let (rows, n_base) = (base.rows(), base.rows().n_rows() as u32);
     if TIMED_RUNS.iter().any(|&n| n > n_base as usize) {
         return Ok(None);
     }
     let mut searches = [(0.0, 0.0); TIMED_RUNS.len()];
     let mut make_s = f64::INFINITY;
+    let mut most = Passing::default();
     for (search, n) in searches.iter_mut().zip(TIMED_RUNS) {
         let set = Passing::new(spread(n_base as usize, n).collect());
         let Placed { tree, paths } = &near.placed;
@@ -114,8 +190,9 @@ fn tree_costs(
             near.listed(codes, &base.raw, query, (&set, n_base), sizes, scratch).map(drop)
         })?;
         *search = (set.n_matches() as f64, seconds);
+        most = set;
     }
-    Ok(Some(TreeCosts { searches, make_s }))
+    Ok(Some((TreeCosts { searches, make_s }, most)))
 }
 
 /// The least seconds, of several times, that some rows took as queries, each.
@@ -123,6 +200,15 @@ fn per_query(rows: &Rows, mut search: impl FnMut(usize) -> Result<()>) -> Result
     let n_queries = spread(rows.n_rows(), TIMED_QUERIES).count();
     let all = || spread(rows.n_rows(), TIMED_QUERIES).try_for_each(|row| search(row as usize));
     Ok(least_seconds(all)? / n_queries as f64)
+}
+
+/// A run for each of the rows that stand in for queries, none of which has a row of another's: codes come from as far as those
+/// of sets do that were not asked for lately.
+fn far_runs(n_rows: usize) -> Vec<Vec<u32>> {
+    let step = n_rows.div_ceil(TIMED_FAR).max(1);
+    let from = |i: usize| (i * step / TIMED_QUERIES).min(n_rows - 1);
+    let run = |i| (from(i)..n_rows).step_by(step).map(|row| row as u32).collect();
+    (0..TIMED_QUERIES).map(run).collect()
 }
 
 /// About `n` of the first `n_rows` numbers, evenly.

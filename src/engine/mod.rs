@@ -65,6 +65,7 @@
 //! ```
 
 mod base;
+mod batch;
 mod change;
 mod collection;
 mod edit;
@@ -88,6 +89,7 @@ mod space;
 mod state;
 mod stored;
 mod tenants;
+mod together;
 mod write;
 
 pub use change::Which;

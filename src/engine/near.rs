@@ -1,6 +1,7 @@
 //! What near answers come from: codes of four bits, the graph and the tree; and how wide a beam has to be.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -20,6 +21,7 @@ use crate::index::graph::codes::Codes;
 use crate::index::graph::distances::Distances;
 use crate::index::graph::raw::RawRows;
 use crate::index::graph::{BuildParams, Ended, Graph, MAX_EF, Scratch, SearchParams};
+use crate::index::tree::together::{Lists, Tiles};
 use crate::index::tree::{self, Tree};
 
 /// Rows that stand in for queries while widths are chosen: recall of 0.99 is then known to 0.002.
@@ -55,7 +57,8 @@ pub(super) struct Placed {
 #[derive(Default)]
 pub(super) struct Scratches {
     walk: Scratch,
-    tree: tree::Scratch,
+    pub(super) tree: tree::Scratch,
+    pub(super) tiles: Tiles,
     query: Vec<f32>,
 }
 
@@ -69,6 +72,8 @@ pub(super) struct Near {
     pub recalls: Vec<f32>,
     /// The same of searches of the tree, in a run of one in so many rows as [`ONE_IN`] says. Empty without codes.
     pub tree_recalls: Vec<f32>,
+    /// All places of the base, for queries that are answered together.
+    pub lists: OnceLock<Lists>,
 }
 
 /// What a near way found.
@@ -104,7 +109,8 @@ impl Near {
             _ => Some(Codes::of(pool, metric, Bits::Four, rows, SEED)?),
         };
         let (recalls, tree_recalls) = (Vec::new(), Vec::new());
-        let of = |graph| Self { codes, graph, placed, recalls, tree_recalls };
+        let lists = OnceLock::new();
+        let of = |graph| Self { codes, graph, placed, recalls, tree_recalls, lists };
         if metric == Metric::L1 {
             let near = of(Graph::build(params, pool, raw, &rest)?);
             return near.measured(pool, (rows, raw), raw, (&sample, &rest));
@@ -146,7 +152,7 @@ impl Near {
     /// The same with other codes, another graph and other paths, of mostly the same rows: recall is taken to be what it was.
     pub fn with(&self, codes: Option<Codes>, graph: Graph, placed: Placed) -> Self {
         let (recalls, tree_recalls) = (self.recalls.clone(), self.tree_recalls.clone());
-        Self { codes, graph, placed, recalls, tree_recalls }
+        Self { codes, graph, placed, recalls, tree_recalls, lists: OnceLock::new() }
     }
 
     /// Fails if the parts, which were built before, are not of so many rows.
@@ -294,7 +300,7 @@ impl Near {
 }
 
 impl NearFound {
-    fn of_tree(found: tree::Found) -> Self {
+    pub(super) fn of_tree(found: tree::Found) -> Self {
         let n_distances = found.touched.n_rows + found.touched.n_reranked;
         Self { neighbors: found.neighbors, n_distances, is_whole: true }
     }
@@ -317,7 +323,7 @@ pub(super) fn raw(
 }
 
 /// Rows whose codes are nearest that are compared raw: codes of four bits put nearly all of the `k` nearest among so many.
-fn n_reranked(k: usize) -> usize {
+pub(super) fn n_reranked(k: usize) -> usize {
     (2 * k + 20).min(MAX_EF)
 }
 

@@ -1,5 +1,6 @@
 //! From a question to an answer: who may read what, which points pass, how they are found, and the nearest of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +10,10 @@ use roaring::RoaringBitmap;
 
 use crate::core::ids::PointId;
 use crate::core::limits::K;
+use crate::core::metric::Metric;
+use crate::core::neighbors::Neighbor;
 use crate::core::rows::Rows;
+use crate::engine::batch::{Answered, Asked};
 use crate::engine::collection::Collection;
 use crate::engine::passing::Passing;
 use crate::engine::settings::{DEFAULT_VECTOR, VectorSettings};
@@ -147,72 +151,83 @@ impl Collection {
         asks: &[Ask],
         how: &How,
     ) -> Result<Vec<Answer>> {
-        if let [ask] = asks {
-            return self.answer(state, vector, queries, ask, how);
-        }
-        let mut groups: BTreeMap<(Option<&str>, &str), Vec<usize>> = BTreeMap::new();
-        for (query, ask) in asks.iter().enumerate() {
-            groups.entry((ask.tenant(), &*ask.key)).or_default().push(query);
-        }
-        let groups: Vec<Vec<usize>> = groups.into_values().collect();
-        let of_group = |members: &Vec<usize>| {
-            let some = queries.picked(members);
-            self.answer(state, vector, &some, &asks[members[0]], how)
-        };
-        let found: Vec<Vec<Answer>> = match groups.len() {
-            1 => vec![of_group(&groups[0])?],
+        let began = Instant::now();
+        let groups = grouped(asks);
+        let evaluate = |members: &Vec<usize>| state.evaluated(vector, &asks[members[0]]);
+        let sets: Vec<Evaluated> = match &groups[..] {
+            [one] => vec![evaluate(one)?],
             _ => {
-                let all = || groups.par_iter().map(of_group).collect::<Result<_>>();
+                let all = || groups.par_iter().map(evaluate).collect::<Result<_>>();
                 self.backend.pool().install(all)?
             }
         };
+        let asked: Vec<Asked<'_>> = groups
+            .iter()
+            .zip(&sets)
+            .map(|(members, set)| {
+                let queries = match groups.len() {
+                    1 => Cow::Borrowed(queries),
+                    _ => Cow::Owned(queries.picked(members)),
+                };
+                Asked { queries, who: set.who(state) }
+            })
+            .collect();
+        let evaluating_s = began.elapsed().as_secs_f64() / asks.len() as f64;
+        let wanted = Wanted { k: how.k, exact: how.exact, ef: how.ef, recall: how.recall };
+        let space = &state.spaces[vector];
+        let answered = space.search(&self.backend, &asked, wanted)?;
         let mut answers: Vec<Option<Answer>> = vec![None; asks.len()];
-        for (members, found) in groups.iter().zip(found) {
-            for (&query, answer) in members.iter().zip(found) {
-                answers[query] = Some(answer);
-            }
+        for ((members, set), answered) in groups.iter().zip(&sets).zip(answered) {
+            let own = answers_of(state, space.settings().metric, set, answered, evaluating_s);
+            members.iter().zip(own).for_each(|(&query, answer)| answers[query] = Some(answer));
         }
         Ok(answers.into_iter().map(|answer| answer.expect("every query is in a group")).collect())
     }
+}
 
-    /// The answers to queries of one tenant and filter.
-    fn answer(
-        &self,
-        state: &State,
-        vector: usize,
-        queries: &Rows,
-        ask: &Ask,
-        how: &How,
-    ) -> Result<Vec<Answer>> {
-        let began = Instant::now();
-        let space = &state.spaces[vector];
-        let Evaluated { set, rows_touched, payloads_read } = state.evaluated(vector, ask)?;
-        let (who, n_matches) = match &set {
-            None => (Who::Everyone(state.places.live()), state.n_points()),
-            Some(set) => (Who::Some(set), set.n_matches()),
-        };
-        let wanted = Wanted { k: how.k, exact: how.exact, ef: how.ef, recall: how.recall };
-        let (choice, found) = space.search(&self.backend, queries, who, wanted)?;
-        let (metric, seconds) = (space.settings().metric, began.elapsed().as_secs_f64());
-        let answer = |found: SpaceFound| Answer {
-            points: found
-                .neighbors
-                .iter()
-                .map(|near| Found {
-                    id: state.places.id(near.slot),
-                    score: metric.score(near.distance),
-                })
-                .collect(),
-            way: found.way,
-            choice: choice.clone(),
-            n_matches,
-            n_distances: found.n_distances,
-            rows_touched,
-            payloads_read: payloads_read.clone(),
-            n_together: queries.n_rows(),
-            seconds,
-        };
-        Ok(found.into_iter().map(answer).collect())
+/// The queries of every tenant and filter.
+fn grouped(asks: &[Ask]) -> Vec<Vec<usize>> {
+    let mut groups: BTreeMap<(Option<&str>, &str), Vec<usize>> = BTreeMap::new();
+    for (query, ask) in asks.iter().enumerate() {
+        groups.entry((ask.tenant(), &*ask.key)).or_default().push(query);
+    }
+    groups.into_values().collect()
+}
+
+/// What is said to the queries of a set; each took its share of evaluating all filters.
+fn answers_of(
+    state: &State,
+    metric: Metric,
+    set: &Evaluated,
+    answered: Answered,
+    evaluating_s: f64,
+) -> Vec<Answer> {
+    let Answered { choice, found, n_together, seconds } = answered;
+    let n_matches = set.set.as_ref().map_or(state.n_points(), |set| set.n_matches());
+    let point = |near: &Neighbor| Found {
+        id: state.places.id(near.slot),
+        score: metric.score(near.distance),
+    };
+    let answer = |found: SpaceFound| Answer {
+        points: found.neighbors.iter().map(point).collect(),
+        way: found.way,
+        choice: choice.clone(),
+        n_matches,
+        n_distances: found.n_distances,
+        rows_touched: set.rows_touched,
+        payloads_read: set.payloads_read.clone(),
+        n_together,
+        seconds: seconds + evaluating_s * n_together as f64,
+    };
+    found.into_iter().map(answer).collect()
+}
+
+impl Evaluated {
+    fn who<'a>(&'a self, state: &'a State) -> Who<'a> {
+        match &self.set {
+            None => Who::Everyone(state.places.live()),
+            Some(set) => Who::Some(set),
+        }
     }
 }
 

@@ -12,14 +12,16 @@ use crate::core::allow::Allow;
 use crate::core::neighbors::{Neighbor, TopK, merge};
 use crate::core::rows::Rows;
 use crate::engine::base::{Base, Exact};
+use crate::engine::batch::n_threads;
 use crate::engine::measure::measure;
-use crate::engine::near::{Near, NearFound, Placed, Scratches, raw};
+use crate::engine::near::{Near, NearFound, Placed, Scratches, n_reranked, raw};
 use crate::engine::passing::Passing;
 use crate::engine::recent::Recent;
 use crate::engine::settings::VectorSettings;
+use crate::engine::together::One;
 use crate::error::Result;
 use crate::index::graph::MAX_EF;
-use crate::plan::cost::{Choice, Costs, Question, Way};
+use crate::plan::cost::{Choice, Company, Costs, Question, Way};
 
 /// Slots that are listed at once, over all queries of a batch: 4 MiB of them, and of distances.
 const LISTED_SLOTS: usize = 1 << 20;
@@ -57,6 +59,13 @@ pub(super) struct SpaceFound {
     pub way: Way,
     /// Rows and codes compared one by one; unknown for passes.
     pub n_distances: Option<u64>,
+}
+
+/// How queries of a set are to be answered.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub choice: Choice,
+    pub question: Question,
 }
 
 /// One vector.
@@ -133,21 +142,13 @@ impl Space {
         self.has.as_ref()
     }
 
-    fn n_base(&self) -> u32 {
+    /// Places of the base.
+    pub fn n_base(&self) -> u32 {
         self.base.as_ref().map_or(0, |base| base.rows().n_rows() as u32)
     }
 
-    /// The nearest for every query, nearest first, ties by place; and the plan for the base, before any of it was tried.
-    ///
-    /// # Errors
-    /// Those of the ways.
-    pub fn search(
-        &self,
-        backend: &Cpu,
-        queries: &Rows,
-        who: Who<'_>,
-        wanted: Wanted,
-    ) -> Result<(Choice, Vec<SpaceFound>)> {
+    /// The plan for queries of a set, before any of it was tried.
+    pub fn planned(&self, who: Who<'_>, wanted: Wanted, company: Company) -> Plan {
         let n_matches = match who {
             Who::Everyone(_) => u64::from(self.n_base()),
             Who::Some(passing) => passing.places().range_cardinality(0..self.n_base()),
@@ -165,32 +166,62 @@ impl Space {
             ef,
             tree_ef: tree_ef.unwrap_or(MAX_EF),
             has_skeleton: matches!(who, Who::Some(passing) if passing.has_skeleton()),
+            company,
         };
-        let choice = self.costs.choose(question);
-        let mut found = match &self.base {
-            Some(base) if n_matches > 0 => {
-                let at = At { space: self, base, backend, queries, who, k: wanted.k };
-                at.answer(choice.way, question)?
+        Plan { choice: self.costs.choose(question), question }
+    }
+
+    /// The nearest of the base for queries of a set, on a plan that is theirs alone.
+    ///
+    /// # Errors
+    /// Those of the ways.
+    pub fn answered(
+        &self,
+        backend: &Cpu,
+        queries: &Rows,
+        who: Who<'_>,
+        k: usize,
+        plan: &Plan,
+    ) -> Result<Vec<SpaceFound>> {
+        match &self.base {
+            Some(base) if plan.question.n_matches > 0 => {
+                let at = At { space: self, base, backend, queries, who, k };
+                at.answer(plan.choice.way, plan.question)
             }
-            _ => vec![NOTHING; queries.n_rows()],
-        };
-        if self.recent.n_rows() > 0 {
-            let allowed = match who {
-                Who::Everyone(places) => places,
-                Who::Some(passing) => passing.places(),
-            };
-            let recent = self.recent.search(backend, queries, allowed, wanted.k)?;
-            for (found, recent) in found.iter_mut().zip(recent) {
-                if recent.is_empty() {
-                    continue;
-                }
-                if found.way == Way::Nothing {
-                    found.way = Way::Listed;
-                }
-                found.neighbors = merge(&[std::mem::take(&mut found.neighbors), recent], wanted.k);
-            }
+            _ => Ok(vec![NOTHING; queries.n_rows()]),
         }
-        Ok((choice, found))
+    }
+
+    /// The same with what came since the base was built.
+    ///
+    /// # Errors
+    /// Those of [`Recent::search`].
+    pub fn with_recent(
+        &self,
+        backend: &Cpu,
+        queries: &Rows,
+        who: Who<'_>,
+        k: usize,
+        mut found: Vec<SpaceFound>,
+    ) -> Result<Vec<SpaceFound>> {
+        if self.recent.n_rows() == 0 {
+            return Ok(found);
+        }
+        let allowed = match who {
+            Who::Everyone(places) => places,
+            Who::Some(passing) => passing.places(),
+        };
+        let recent = self.recent.search(backend, queries, allowed, k)?;
+        for (found, recent) in found.iter_mut().zip(recent) {
+            if recent.is_empty() {
+                continue;
+            }
+            if found.way == Way::Nothing {
+                found.way = Way::Listed;
+            }
+            found.neighbors = merge(&[std::mem::take(&mut found.neighbors), recent], k);
+        }
+        Ok(found)
     }
 
     /// Widths of walks and of searches of the tree.
@@ -203,7 +234,7 @@ impl Space {
     }
 
     /// Does `work` with what a walk needs, which the next one reuses.
-    fn with_scratch<T>(&self, work: impl FnOnce(&mut Scratches) -> T) -> T {
+    pub fn with_scratch<T>(&self, work: impl FnOnce(&mut Scratches) -> T) -> T {
         let held = self.scratches.lock().expect("no holder panics").pop();
         let mut scratch = held.unwrap_or_default();
         let done = work(&mut scratch);
@@ -231,6 +262,10 @@ impl At<'_> {
             Way::Nothing => Ok(vec![NOTHING; self.queries.n_rows()]),
             Way::Listed | Way::Bounds | Way::Scan => self.exact(way),
             Way::Coded | Way::Graph | Way::Tree => self.near(way, question),
+            Way::CodedTogether => self.coded_together(),
+            Way::CodedInBlocks | Way::TreeTogether => {
+                unreachable!("answered with the queries of other sets")
+            }
         }
     }
 
@@ -294,6 +329,32 @@ impl At<'_> {
             1 => Ok(vec![one(0)?]),
             n => self.backend.pool().install(|| (0..n).into_par_iter().map(one).collect()),
         }
+    }
+
+    /// All codes of the set, compared with a share of the queries by each thread.
+    fn coded_together(&self) -> Result<Vec<SpaceFound>> {
+        let near = self.base.near.as_ref().expect("planned only where it was built");
+        let codes = near.codes.as_ref().expect("planned only where there are codes");
+        let (run, n_queries) = (self.run(), self.queries.n_rows());
+        let n_each = n_queries.div_ceil(n_threads(self.backend));
+        let sizes = (self.k, n_reranked(self.k));
+        let some = |start: usize| -> Result<Vec<NearFound>> {
+            let end = (start + n_each).min(n_queries);
+            let one = |q| One { query: (self.queries, q), allow: Allow::All, run: &[], sizes };
+            let all: Vec<One<'_>> = (start..end).map(one).collect();
+            self.space.with_scratch(|scratch| {
+                Near::coded_together(codes, &self.base.raw, &run, &all, scratch)
+            })
+        };
+        let starts: Vec<usize> = (0..n_queries).step_by(n_each).collect();
+        let found: Result<Vec<Vec<NearFound>>> =
+            self.backend.pool().install(|| starts.into_par_iter().map(some).collect());
+        let of = |found: NearFound| SpaceFound {
+            neighbors: found.neighbors,
+            way: Way::CodedTogether,
+            n_distances: Some(found.n_distances),
+        };
+        Ok(found?.into_iter().flatten().map(of).collect())
     }
 
     fn near_one(

@@ -20,6 +20,13 @@ pub enum Way {
     Tree,
     /// A walk over the graph on codes, and the best raw.
     Graph,
+    /// As [`Self::Coded`], with all queries of the set at once.
+    CodedTogether,
+    /// As [`Self::Coded`], block by block with queries of any sets.
+    CodedInBlocks,
+    /// As [`Self::Tree`] over the tree of all rows, of which a query takes those that pass, with all queries of the batch at
+    /// once.
+    TreeTogether,
 }
 
 impl Way {
@@ -33,6 +40,9 @@ impl Way {
             Self::Scan => "scan",
             Self::Tree => "tree",
             Self::Graph => "graph",
+            Self::CodedTogether => "coded_together",
+            Self::CodedInBlocks => "coded_in_blocks",
+            Self::TreeTogether => "tree_together",
         }
     }
 
@@ -91,6 +101,21 @@ pub struct NearCosts {
     pub walks_s: [f64; SHARES.len()],
     /// What a search of the tree takes, where there is one.
     pub tree: Option<TreeCosts>,
+    /// What queries take that are answered together, where there are codes.
+    pub together: Option<TogetherCosts>,
+}
+
+/// Times of queries that are compared with the same codes at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TogetherCosts {
+    /// Seconds per code of comparing listed codes that another query brought near.
+    pub warm_s: f64,
+    /// Seconds per row of making it ready for all queries that come to it.
+    pub load_s: f64,
+    /// Seconds per row and query.
+    pub pair_s: f64,
+    /// Rows that a query looks at in lists at [`TIMED_EF`] where all pass, and seconds of finding these lists.
+    pub lists: Option<(f64, f64)>,
 }
 
 /// Times of searches of skeletons at [`TIMED_EF`].
@@ -115,6 +140,22 @@ pub struct Question {
     pub tree_ef: usize,
     /// Whether the skeleton of these rows was made already.
     pub has_skeleton: bool,
+    /// Which queries come with it.
+    pub company: Company,
+}
+
+/// Queries that one thread answers together, this one counted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Company {
+    /// Those of the same set.
+    pub n_same: usize,
+    /// Those of any set.
+    pub n_batch: usize,
+}
+
+impl Company {
+    /// A query alone.
+    pub const NONE: Self = Self { n_same: 1, n_batch: 1 };
 }
 
 /// What is chosen, and why.
@@ -159,10 +200,26 @@ impl NearCosts {
             predicted.push((Way::Graph, walk_s * widths / (TIMED_EF as f64 + DESCENT_EF)));
         }
         if let Some(tree) = self.tree.filter(|_| question.n_matches > LEAST_TREE) {
-            let make_s = if question.has_skeleton { 0.0 } else { tree.make_s * n_matches };
+            let n_same = question.company.n_same as f64;
+            let make_s = if question.has_skeleton { 0.0 } else { tree.make_s * n_matches / n_same };
             let widths = question.tree_ef as f64 + FIRST_LISTS_EF;
             let widths = widths / (TIMED_EF as f64 + FIRST_LISTS_EF);
             predicted.push((Way::Tree, make_s + widths * tree.search_s(n_matches)));
+        }
+        if let Some(together) = self.together {
+            let company = question.company;
+            if company.n_same > 1 {
+                let row_s = together.row_s(company.n_same as f64);
+                predicted.push((Way::CodedTogether, self.query_s + n_matches * row_s));
+            }
+            if company.n_batch > 1 {
+                let n_visits = (company.n_batch as f64 * share).max(1.0);
+                let code_s = self.code_s.unwrap_or_default().max(together.warm_s);
+                let code_s = together.warm_s + (code_s - together.warm_s) / n_visits;
+                predicted.push((Way::CodedInBlocks, self.query_s + n_matches * code_s));
+                let seconds = together.lists_s(question, n_rows as f64);
+                predicted.extend(seconds.map(|s| (Way::TreeTogether, self.query_s + s)));
+            }
         }
     }
 
@@ -174,6 +231,24 @@ impl NearCosts {
         let part = (share / SHARES[after]).ln() / (SHARES[before] / SHARES[after]).ln();
         let (near, far) = (self.walks_s[after].ln(), self.walks_s[before].ln());
         Some((near + part * (far - near)).exp())
+    }
+}
+
+impl TogetherCosts {
+    /// Seconds of comparing a row with a query, when so many come to it.
+    pub fn row_s(&self, n_queries: f64) -> f64 {
+        self.pair_s + self.load_s / n_queries.max(1.0)
+    }
+
+    /// Seconds of finding lists and comparing their rows. Where fewer pass, more lists have as many that do.
+    fn lists_s(&self, question: Question, n_rows: f64) -> Option<f64> {
+        let (looked, find_s) = self.lists?;
+        let widths =
+            (question.tree_ef as f64 + FIRST_LISTS_EF) / (TIMED_EF as f64 + FIRST_LISTS_EF);
+        let wanted = widths * looked * n_rows / question.n_matches as f64;
+        let n_looked = wanted.min(n_rows);
+        let per_row = question.company.n_batch as f64 * n_looked / n_rows;
+        Some(find_s * n_looked / looked + n_looked * self.row_s(per_row))
     }
 }
 
@@ -197,12 +272,13 @@ mod tests {
         code_s: Some(1.5e-8),
         walks_s: [6e-5, 8e-5, 3e-4, 6e-4],
         tree: None,
+        together: None,
     };
     const TREE: TreeCosts =
         TreeCosts { searches: [(2048.0, 2e-5), (32_768.0, 8e-5)], make_s: 2e-9 };
 
     fn question(n_matches: u64, exact: bool, ef: usize) -> Question {
-        Question { n_matches, exact, ef, tree_ef: ef, has_skeleton: false }
+        Question { n_matches, exact, ef, tree_ef: ef, has_skeleton: false, company: Company::NONE }
     }
 
     fn ways(costs: Costs, exact: bool) -> Vec<Way> {
@@ -231,6 +307,30 @@ mod tests {
         let fast_rows = Costs { row_s: 1e-6, ..slow_rows };
         let way = |costs: Costs| costs.choose(question(500, true, 64)).way;
         assert_eq!((way(slow_rows), way(fast_rows)), (Way::Bounds, Way::Listed));
+    }
+
+    #[test]
+    fn the_more_come_together_the_less_each_takes() {
+        let together =
+            TogetherCosts { warm_s: 5e-9, load_s: 5e-8, pair_s: 2e-9, lists: Some((2000.0, 5e-6)) };
+        let near = NearCosts { tree: Some(TREE), together: Some(together), ..NEAR };
+        let costs = Costs { near: Some(near), ..COSTS };
+        let seconds = |way: Way, n_matches, n_same, n_batch| {
+            let company = Company { n_same, n_batch };
+            let choice = costs.choose(Question { company, ..question(n_matches, false, 64) });
+            choice.predicted.iter().find(|(own, _)| *own == way).map(|&(_, seconds)| seconds)
+        };
+        assert_eq!(seconds(Way::CodedTogether, 10_000, 1, 1000), None, "no other has its set");
+        for way in [Way::CodedInBlocks, Way::TreeTogether] {
+            assert_eq!(seconds(way, 10_000, 1, 1), None, "alone");
+        }
+        for way in [Way::CodedTogether, Way::CodedInBlocks, Way::TreeTogether] {
+            let [two, many] = [2, 1000].map(|n| seconds(way, 10_000, n, n).unwrap());
+            assert!(many < two, "{}: {two} to {many}", way.name());
+        }
+        let [half, all] =
+            [500_000, 1_000_000].map(|n| seconds(Way::TreeTogether, n, 9, 99).unwrap());
+        assert!(half > all, "lists of which half passes: {half}, {all}");
     }
 
     #[test]

@@ -135,6 +135,14 @@ fn ids(answer: &Answer) -> Vec<PointId> {
     answer.points.iter().map(|point| point.id).collect()
 }
 
+/// The answers to queries that all ask for the same, so many at once.
+fn answers(queries: &Rows, ask: &Ask, how: &How, batch: usize) -> Vec<Answer> {
+    let asks = vec![ask.clone(); batch];
+    let starts = (0..queries.n_rows()).step_by(batch);
+    let some = |start| queries.slice(start..start + batch);
+    starts.flat_map(|start| MADE.collections[1].search(&some(start), &asks, how).unwrap()).collect()
+}
+
 #[test]
 fn recall_is_what_was_asked_for_and_depends_on_the_set_alone() {
     let made = &*MADE;
@@ -151,9 +159,8 @@ fn recall_is_what_was_asked_for_and_depends_on_the_set_alone() {
         let truth: Vec<Vec<f64>> = (0..n_queries).map(|q| kth(made, q, &is_in)).collect();
         let n_matches = (0..N).filter(|&i| is_in(i)).count();
         for (asked, how) in [(0.9, how(0.9)), (0.99, how(0.99)), (1.0, exact())] {
-            for ask in &asks {
-                let together = vec![ask.clone(); n_queries];
-                let answers = made.collections[1].search(&queries, &together, &how).unwrap();
+            for (ask, batch) in asks.iter().flat_map(|ask| [(ask, n_queries), (ask, 1)]) {
+                let answers = answers(&queries, ask, &how, batch);
                 let (mut n_found, mut n_wanted) = (0, 0);
                 for ((q, answer), truth) in answers.iter().enumerate().zip(&truth) {
                     let place =

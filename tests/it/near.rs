@@ -87,6 +87,41 @@ fn near_answers_are_whole_pass_and_are_mostly_the_nearest() {
 }
 
 #[test]
+fn a_batch_that_shares_sets_finds_as_much_as_the_same_queries_one_by_one() {
+    for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+        let made = made(Dtype::F32, metric, 4000, 24);
+        let few = asks();
+        let n = 20 * few.len();
+        let queries = rows(Dtype::F32, n, 24, 31);
+        let asks: Vec<Ask> = (0..n).map(|q| few[q % few.len()].clone()).collect();
+        let how = how(10, 0.95);
+        let mut batches: Vec<Vec<Answer>> = Vec::new();
+        for n_threads in [1, 3] {
+            let pool = pool(n_threads);
+            let collection = Collection::build(&made.path, &pool, 1 << 30).unwrap();
+            batches.push(collection.search(&queries, &asks, &how).unwrap());
+            if n_threads == 1 {
+                let one = |q: usize| {
+                    let query = queries.slice(q..q + 1);
+                    collection.search(&query, &asks[q..q + 1], &how).unwrap().swap_remove(0)
+                };
+                batches.push((0..n).map(one).collect());
+            }
+        }
+        let found: Vec<(usize, usize)> =
+            batches.iter().map(|answers| found(&made, &queries, &asks, answers, metric)).collect();
+        let (one_by_one, n_wanted) = found[1];
+        for &(n_found, _) in &found {
+            assert!(n_found * 100 >= one_by_one * 99, "{metric}: {found:?}");
+            assert!(n_found * 100 >= n_wanted * 93, "{metric}: {found:?}");
+        }
+        for (a, b) in batches[0].iter().zip(&batches[1]) {
+            assert_eq!((a.points.len(), a.n_matches), (b.points.len(), b.n_matches));
+        }
+    }
+}
+
+#[test]
 fn a_wider_beam_finds_more_and_the_widest_all() {
     let made = made(Dtype::F32, Metric::L2, 5000, 32);
     let collection = Collection::build(&made.path, &pool(2), 1 << 30).unwrap();
