@@ -10,6 +10,8 @@ use crate::cli::doctor::DoctorArgs;
 use crate::cli::index::IndexArgs;
 use crate::cli::ingest::IngestArgs;
 use crate::cli::search::SearchArgs;
+#[cfg(feature = "server")]
+use crate::cli::serve::ServeArgs;
 use crate::cli::snapshot::{RestoreArgs, SnapshotArgs};
 use crate::cli::stats::StatsArgs;
 use crate::cli::verify::VerifyArgs;
@@ -40,6 +42,9 @@ pub enum Command {
     Ingest(Box<IngestArgs>),
     /// Find the points of a collection that are nearest to each query, of those a tenant may read and that pass a filter.
     Search(Box<SearchArgs>),
+    /// Answer Qdrant's REST for the collections of a folder, until SIGTERM or Ctrl-C
+    #[cfg(feature = "server")]
+    Serve(ServeArgs),
     /// Bring the index of a collection to all its points, or build it anew
     Index(IndexArgs),
     /// Show what collections hold, and what that takes of memory and disk, as JSON

@@ -11,6 +11,8 @@ mod pair_file;
 mod pairs;
 mod progress;
 mod search;
+#[cfg(feature = "server")]
+mod serve;
 mod snapshot;
 mod stats;
 mod vectors;
@@ -39,6 +41,8 @@ pub fn main() -> ExitCode {
         Command::Ingest(args) => ingest::run(&args),
         Command::Pairs(args) => pairs::run(*args),
         Command::Search(args) => search::run(&args),
+        #[cfg(feature = "server")]
+        Command::Serve(args) => serve::run(&args),
         Command::Index(args) => index::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),

@@ -131,7 +131,7 @@ impl Collection {
     pub fn delete_vectors(&self, which: Which<'_>, names: &[&str]) -> Result<u64> {
         let settings = self.settings();
         names.iter().try_for_each(|name| settings.vector(name).map(drop))?;
-        if settings.vectors.len() == 1 && !names.is_empty() {
+        if settings.is_only() && !names.is_empty() {
             let message = format!("{names:?}: points of a collection with one vector have it");
             return Err(Error::new(ErrorKind::BadInput, "vector_missing", message));
         }

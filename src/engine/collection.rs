@@ -216,6 +216,11 @@ impl Collection {
         *self.settings.write().expect("no holder panics") = Arc::new(settings);
     }
 
+    /// Sets settings that change nothing of the state. Only for whoever writes.
+    pub(super) fn set_settings(&self, settings: Settings) {
+        *self.settings.write().expect("no holder panics") = Arc::new(settings);
+    }
+
     /// Does `work` with the state of one version, once more if columns that it needed were damaged and have been mended.
     pub(super) fn read_columns<T>(&self, work: impl Fn(&State) -> Result<T>) -> Result<T> {
         match self.read(&work) {

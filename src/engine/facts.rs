@@ -14,6 +14,12 @@ use crate::store::columns::path::Path;
 use crate::store::disk::{At, Entry, Mode};
 use crate::store::durable::RECORD;
 
+/// Rows that came since the index was built, up to which comparing them all takes less time than is noticed.
+const SEAL_ROWS: usize = 4096;
+
+/// The part of the base, as a divisor, up to which it is left at that.
+const SEAL_SHARE: usize = 16;
+
 /// What a collection holds at one version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
@@ -187,6 +193,40 @@ impl Collection {
                     .map(|version| index(state, version)),
                 files,
             })
+        })
+    }
+
+    /// Data version of the record: it grows with every write.
+    ///
+    /// # Errors
+    /// As for [`Self::search`], if an earlier write could not be followed.
+    pub fn version(&self) -> Result<u64> {
+        self.read(|state| Ok(state.version))
+    }
+
+    /// Whether so many rows came since the index was built that [`Self::seal`] pays: they are all compared for every query.
+    ///
+    /// # Errors
+    /// As for [`Self::search`], if an earlier write could not be followed.
+    pub fn is_seal_due(&self) -> Result<bool> {
+        self.read(|state| {
+            let is_due = |space: &Space| {
+                let n_base = space.base.as_ref().map_or(0, |base| base.rows().n_rows());
+                space.recent().n_rows() > SEAL_ROWS.max(n_base / SEAL_SHARE)
+            };
+            Ok(state.spaces.iter().any(is_due))
+        })
+    }
+
+    /// Rows of a vector that lie in an index by which near ways go.
+    ///
+    /// # Errors
+    /// As for [`Self::search`], if an earlier write could not be followed.
+    pub fn n_indexed(&self) -> Result<u64> {
+        self.read(|state| {
+            let spaces = state.spaces.iter().filter(|space| space.near().is_some());
+            let rows = spaces.filter_map(|space| space.base.as_ref());
+            Ok(rows.map(|base| base.rows().n_rows() as u64).sum())
         })
     }
 

@@ -1,5 +1,7 @@
 //! Which payload fields are indexed, while the collection is open.
 
+use serde_json::Value;
+
 use crate::engine::collection::Collection;
 use crate::engine::points::payloads;
 use crate::engine::settings::Settings;
@@ -34,6 +36,39 @@ impl Collection {
         self.record.set_config(&settings.to_json())?;
         self.set_columns(settings, columns);
         Ok(true)
+    }
+
+    /// Makes the strings and whole numbers of a field the names of the tenants that may read points, and lets those that are
+    /// named already. Grants that an earlier field gave stay. Says whether it was another field before. Cost: every payload is
+    /// read once, and indexed; writes wait.
+    ///
+    /// # Errors
+    /// `tenant_value`, `tenants_limit`, which name the point; those of [`Self::index_field`] and [`Self::grant`]. The field is
+    /// then the one before; some points may have been granted.
+    pub fn set_tenant_field(&self, path: &Path) -> Result<bool> {
+        if self.settings().tenant_field.as_ref() == Some(path) {
+            return Ok(false);
+        }
+        self.index_field(path, Kind::Keyword)?;
+        let settings = Settings { tenant_field: Some(path.clone()), ..(*self.settings()).clone() };
+        self.grant_named(&settings)?;
+        let _writing = self.writing.lock().expect("no writer panics half-way");
+        let columns = self.read(|state| Ok(state.columns.clone()))?;
+        self.record.set_config(&settings.to_json())?;
+        self.set_columns(settings, columns);
+        Ok(true)
+    }
+
+    /// Keeps something with the collection for whoever serves it, in place of what was kept before.
+    ///
+    /// # Errors
+    /// Those of the record, after which nothing has changed.
+    pub fn set_note(&self, note: Value) -> Result<()> {
+        let _writing = self.writing.lock().expect("no writer panics half-way");
+        let settings = Settings { note, ..(*self.settings()).clone() };
+        self.record.set_config(&settings.to_json())?;
+        self.set_settings(settings);
+        Ok(())
     }
 
     /// Ends that a field is indexed as a kind; says whether it was. The tenant field stays indexed for the engine's own use.

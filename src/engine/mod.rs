@@ -128,6 +128,42 @@ pub fn folder(data: &Path, name: &str) -> Result<PathBuf> {
     Err(Error::usage("collection_name", message))
 }
 
+/// What the folder of a collection is called while it is removed, before its name.
+const GONE: &str = ".gone-";
+
+/// Removes a collection: first its name, at once, then its files. Whoever has it open may read on, and must not write.
+///
+/// # Errors
+/// Those of [`folder`] and of the disk.
+pub fn remove(data: &Path, name: &str) -> Result<()> {
+    let path = folder(data, name)?;
+    let gone = data.join(format!("{GONE}{name}"));
+    if FileDisk.entry(&gone).at("look at", &gone)?.is_some() {
+        remove_files(&gone)?;
+    }
+    FileDisk.rename(&path, &gone).at("rename", &path)?;
+    FileDisk.sync_folder(data).at("sync", data)?;
+    remove_files(&gone)
+}
+
+/// Removes what is left of collections whose removal was interrupted.
+///
+/// # Errors
+/// Those of the disk.
+pub fn sweep(data: &Path) -> Result<()> {
+    let names = FileDisk.list(data).at("list", data)?;
+    let gone = names.iter().filter(|name| name.starts_with(GONE));
+    gone.map(|name| data.join(name)).try_for_each(|path| remove_files(&path))
+}
+
+fn remove_files(folder: &Path) -> Result<()> {
+    for name in FileDisk.list(folder).at("list", folder)? {
+        let path = folder.join(name);
+        FileDisk.remove(&path).at("remove", &path)?;
+    }
+    FileDisk.remove_folder(folder).at("remove", folder)
+}
+
 /// The names of the collections in a folder, sorted: those of its folders that could be one.
 ///
 /// # Errors

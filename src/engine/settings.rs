@@ -1,4 +1,5 @@
-//! What a collection was made for: kept in its record as JSON. Nothing of it changes but which fields are indexed.
+//! What a collection was made for: kept in its record as JSON. Nothing of it changes but which fields
+//! are indexed, the field that names tenants, and the note.
 
 use serde_json::{Value, json};
 
@@ -37,13 +38,20 @@ pub struct Settings {
     pub tenant_field: Option<Path>,
     /// Payload fields that have columns.
     pub indexed: Vec<(Path, Kind)>,
+    /// What whoever serves the collection keeps with it, null without: nothing here depends on it.
+    pub note: Value,
 }
 
 impl Settings {
     /// A collection of points with one vector, [`DEFAULT_VECTOR`], without tenants and indexed fields.
     pub fn of_vector(dim: usize, metric: Metric, dtype: Dtype) -> Self {
         let vector = VectorSettings { name: DEFAULT_VECTOR.to_owned(), dim, metric, dtype };
-        Self { vectors: vec![vector], tenant_field: None, indexed: Vec::new() }
+        Self { vectors: vec![vector], tenant_field: None, indexed: Vec::new(), note: Value::Null }
+    }
+
+    /// Whether points have one vector, [`DEFAULT_VECTOR`], which none of them lacks.
+    pub fn is_only(&self) -> bool {
+        matches!(&self.vectors[..], [vector] if vector.name == DEFAULT_VECTOR)
     }
 
     /// The number of a vector.
@@ -106,6 +114,7 @@ impl Settings {
         let tenant_field = self.tenant_field.as_ref().map(Path::to_string);
         let all = json!({
             "format": FORMAT, "vectors": vectors, "tenant_field": tenant_field, "indexed": indexed,
+            "note": self.note,
         });
         all.to_string().into_bytes()
     }
@@ -150,6 +159,7 @@ impl Settings {
                 field => Some(text(field, "tenant_field")?.parse()?),
             },
             indexed: list("indexed")?.iter().map(indexed).collect::<Result<_>>()?,
+            note: all["note"].clone(),
         };
         settings.check()?;
         Ok(settings)
@@ -165,6 +175,7 @@ mod tests {
         let mut settings = Settings {
             tenant_field: Some("meta.owner".parse().unwrap()),
             indexed: vec![("tags[]".parse().unwrap(), Kind::Keyword)],
+            note: json!({"made_by": "a test"}),
             ..Settings::of_vector(384, Metric::Cosine, Dtype::F16)
         };
         settings

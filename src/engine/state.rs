@@ -246,7 +246,7 @@ impl Loaded {
             }
             points.push((point.slot, point.id));
         }
-        let is_only = settings.vectors.len() == 1;
+        let is_only = settings.is_only();
         let vectors = settings.vectors.iter().zip(vectors).map(|(settings, (bytes, has))| {
             let bytes = if has.is_empty() { Vec::new() } else { bytes };
             Ok((rows_of(settings, &bytes)?, (!is_only).then_some(has)))
@@ -287,7 +287,7 @@ fn vector<'p>(point: &'p Point, settings: &Settings, i: usize) -> Result<Option<
     };
     let own = &settings.vectors[i];
     match point.vectors.iter().find(|(name, _)| *name == own.name) {
-        None if settings.vectors.len() == 1 => broken("it lacks".to_owned()),
+        None if settings.is_only() => broken("it lacks".to_owned()),
         None => Ok(None),
         Some((_, bytes)) if bytes.len() != row_bytes(own) => {
             broken(format!("{} bytes, expected {}", bytes.len(), row_bytes(own)))

@@ -8,7 +8,11 @@
 use crate::core::ids::PointId;
 use crate::engine::change::Which;
 use crate::engine::collection::Collection;
+use crate::engine::points::payload;
 use crate::engine::scroll::check_limit;
+use crate::engine::search::Ask;
+use crate::engine::settings::Settings;
+use crate::engine::write::tenants;
 use crate::error::Result;
 use crate::store::durable::{Op, Parts};
 
@@ -58,6 +62,30 @@ impl Collection {
             self.record.apply(&ops)?;
             Ok(ops.len() as u64)
         })
+    }
+
+    /// Lets every tenant that payloads name by these settings read their points.
+    pub(super) fn grant_named(&self, settings: &Settings) -> Result<()> {
+        self.change(Which::Matching(&Ask::default()), |view, ids| {
+            let points = view.get(ids, Parts::Payload)?;
+            let mut named = Vec::new();
+            for point in points.into_iter().flatten() {
+                let payload = payload(point.id, &point.payload)?;
+                for name in tenants(settings, point.id, &payload)? {
+                    named.push((point.id, name));
+                }
+            }
+            let mut names: Vec<&str> = named.iter().map(|(_, name)| &**name).collect();
+            names.sort_unstable();
+            names.dedup();
+            let known = self.record.tenants(&names)?;
+            let of = |name: &String| known[names.binary_search(&&**name).expect("listed")];
+            let ops: Vec<Op<'_>> =
+                named.iter().map(|(id, name)| Op::Grant { id: *id, tenant: of(name) }).collect();
+            self.record.apply(&ops)?;
+            Ok(ops.len() as u64)
+        })?;
+        Ok(())
     }
 
     /// Removes a tenant with all its grants, whole. Points and payloads stay: one that names it names nobody until it is written

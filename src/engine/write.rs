@@ -134,7 +134,7 @@ fn upsert(
 ) -> Result<Applied> {
     let ids: Vec<PointId> = points.iter().map(|point| point.id).collect();
     let fields = fields(settings, &ids, vectors)?;
-    if settings.vectors.len() == 1
+    if settings.is_only()
         && let Some(i) = fields.iter().position(Vec::is_empty)
     {
         let message = format!("point {} has no vector", ids[i]);

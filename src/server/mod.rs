@@ -2,5 +2,26 @@
 //!
 //! In: requests of Qdrant's REST. Out: its answers, from [`engine`](crate::engine). Only the modules here know of sockets, keys and
 //! JSON bodies; the library below blocks and knows none of them.
+//!
+//! A request's way: `serve` accepts its connection, `watched` closes it if its client keeps it waiting; `dispatch` finds its route
+//! in `routes`, reads its `body`, and gives it to a worker of `work`; a handler of `qdrant` reads it, asks a collection of
+//! the `catalog`, and makes a `reply`. Beside: `upkeep`, what is done while nobody waits. Every limit is in `limits`.
 
+mod aliases;
+mod body;
+mod call;
+mod catalog;
+mod dispatch;
+pub mod limits;
 pub mod qdrant;
+mod reply;
+mod router;
+mod routes;
+mod serve;
+mod upkeep;
+mod watched;
+mod work;
+
+pub use router::{On, Scope};
+pub use routes::listed;
+pub use serve::{ServeSettings, Server};

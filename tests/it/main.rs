@@ -24,6 +24,8 @@ mod points;
 mod promises;
 mod quant;
 mod semantic;
+#[cfg(feature = "server")]
+mod server;
 mod store;
 mod support;
 mod texts;

@@ -22,6 +22,7 @@ fn settings() -> Settings {
         vectors: DIMS.map(vector).to_vec(),
         tenant_field: Some(path("owner")),
         indexed: vec![(path("kind"), Kind::Keyword), (path("size"), Kind::Integer)],
+        note: Value::Null,
     }
 }
 /// A collection, and what it should hold.

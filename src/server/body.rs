@@ -1,0 +1,193 @@
+//! The body of a request: read in time and within limits, expanded, and nothing but what its headers say.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use hyper::{StatusCode, header};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use crate::server::limits::{BODIES_BYTES, BODY_BYTES, BODY_BYTES_PER_SECOND, BODY_GRACE};
+use crate::server::reply::Refusal;
+
+/// Memory for bodies is counted in pieces of so many bytes.
+const PIECE: usize = 64 << 10;
+
+/// How a body is packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Packing {
+    /// Not at all.
+    #[default]
+    Plain,
+    /// With gzip.
+    Gzip,
+}
+
+/// Memory for bodies.
+pub struct Bodies(Arc<Semaphore>);
+
+/// A body as it was sent, with its part of the memory.
+#[derive(Default)]
+pub struct Received {
+    bytes: Vec<u8>,
+    packing: Packing,
+    _held: Vec<OwnedSemaphorePermit>,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(BODIES_BYTES / PIECE)))
+    }
+}
+
+impl Bodies {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// `body_size`, 413; `body_timeout`, 408; `body_truncated`, 400; `bodies_memory`, 429.
+    pub async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: Incoming,
+        deadline: Duration,
+    ) -> Result<Received, Refusal> {
+        let packing = packing(headers)?;
+        let announced = body.size_hint().lower();
+        if announced > BODY_BYTES as u64 {
+            return Err(too_large(announced));
+        }
+        let mut received = Received { bytes: Vec::new(), packing, _held: Vec::new() };
+        let mut body = std::pin::pin!(body);
+        let pace = Pace { began: Instant::now(), deadline };
+        loop {
+            let frame = timeout_at(pace.next(received.bytes.len()), body.frame()).await;
+            match frame {
+                Err(_) => return Err(pace.late(received.bytes.len())),
+                Ok(None) => return Ok(received),
+                Ok(Some(Err(error))) => {
+                    let message = format!("body_truncated: {error}");
+                    return Err(Refusal::bad(message).closing());
+                }
+                Ok(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    self.take(&mut received, data)?;
+                }
+            }
+        }
+    }
+
+    fn take(&self, received: &mut Received, mut data: Bytes) -> Result<(), Refusal> {
+        let n_bytes = received.bytes.len() + data.len();
+        if n_bytes > BODY_BYTES {
+            return Err(too_large(n_bytes as u64));
+        }
+        while received._held.len() * PIECE < n_bytes {
+            let piece = Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
+                let message = format!("bodies_memory: {BODIES_BYTES} bytes are held for others");
+                let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, message);
+                refusal.with(RETRY_AFTER, "1").closing()
+            })?;
+            received._held.push(piece);
+        }
+        while data.has_remaining() {
+            let n = data.chunk().len();
+            received.bytes.extend_from_slice(data.chunk());
+            data.advance(n);
+        }
+        Ok(())
+    }
+}
+
+/// How fast a body must come.
+struct Pace {
+    began: Instant,
+    deadline: Duration,
+}
+
+impl Pace {
+    /// When the next bytes must have come, after so many.
+    fn next(&self, n_bytes: usize) -> Instant {
+        let earned = Duration::from_millis(n_bytes as u64 * 1000 / BODY_BYTES_PER_SECOND);
+        self.began + (BODY_GRACE + earned).min(self.deadline)
+    }
+
+    fn late(&self, n_bytes: usize) -> Refusal {
+        let message = format!(
+            "body_timeout: {n_bytes} bytes in {:.1} s, expected all within {} s and {} bytes a second",
+            self.began.elapsed().as_secs_f64(),
+            self.deadline.as_secs_f64(),
+            BODY_BYTES_PER_SECOND,
+        );
+        Refusal::new(StatusCode::REQUEST_TIMEOUT, message).closing()
+    }
+}
+
+impl Received {
+    /// The bytes, expanded if they were packed.
+    ///
+    /// # Errors
+    /// `body_expanded`, 413; `body_gzip`.
+    pub fn expanded(self) -> Result<Vec<u8>, Refusal> {
+        if self.packing == Packing::Plain {
+            return Ok(self.bytes);
+        }
+        let mut bytes = Vec::new();
+        let unpacked = flate2::read::MultiGzDecoder::new(&*self.bytes);
+        let read = unpacked.take(BODY_BYTES as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|error| Refusal::bad(format!("body_gzip: {error}")))?;
+        if bytes.len() > BODY_BYTES {
+            let message = format!("body_expanded: more than {BODY_BYTES} bytes");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Fails for what headers say of a body that cannot be read so: before any of it is.
+///
+/// # Errors
+/// `http_framing`, 400; `content_type` and `content_encoding`, 415; `expect`, 417.
+pub fn check(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    if is_chunked && headers.contains_key(CONTENT_LENGTH) {
+        let message = "http_framing: both content-length and transfer-encoding";
+        return Err(Refusal::bad(message).closing());
+    }
+    let expects = headers.get(header::EXPECT).map(|value| value.as_bytes());
+    if expects.is_some_and(|value| !value.eq_ignore_ascii_case(b"100-continue")) {
+        let message = "expect: expected 100-continue";
+        return Err(Refusal::new(StatusCode::EXPECTATION_FAILED, message).closing());
+    }
+    let unsupported =
+        |message: String| Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).closing();
+    if let Some(value) = headers.get(CONTENT_TYPE) {
+        let kind = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
+        if !kind.trim_ascii().eq_ignore_ascii_case(b"application/json") {
+            let message = format!("content_type: {value:?}, expected application/json");
+            return Err(unsupported(message));
+        }
+    }
+    packing(headers).map(drop)
+}
+
+fn packing(headers: &HeaderMap) -> Result<Packing, Refusal> {
+    let Some(value) = headers.get(CONTENT_ENCODING) else { return Ok(Packing::Plain) };
+    match value.as_bytes().to_ascii_lowercase().as_slice() {
+        b"identity" => Ok(Packing::Plain),
+        b"gzip" => Ok(Packing::Gzip),
+        _ => {
+            let message = format!("content_encoding: {value:?}, expected identity or gzip");
+            Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).closing())
+        }
+    }
+}
+
+fn too_large(n_bytes: u64) -> Refusal {
+    let message = format!("body_size: {n_bytes} bytes, limit {BODY_BYTES}");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message).closing()
+}

@@ -1,0 +1,61 @@
+//! Every limit of the server, with its reason. `docs/server.md` lists them.
+
+use std::time::Duration;
+
+/// Bytes of a body, as it was sent and expanded: a thousand points of 1,536 numbers as JSON take 31 MB.
+pub const BODY_BYTES: usize = 32 << 20;
+
+/// Bytes of all bodies that are held at once.
+pub const BODIES_BYTES: usize = 512 << 20;
+
+/// Slowest body, in bytes a second: slower is nobody who waits for an answer.
+pub const BODY_BYTES_PER_SECOND: u64 = 1 << 10;
+
+/// Seconds before the rate of a body is looked at.
+pub const BODY_GRACE: Duration = Duration::from_secs(5);
+
+/// Bytes of a request line and its headers.
+pub const HEAD_BYTES: usize = 96 << 10;
+
+/// Bytes of all header names and values.
+pub const HEADER_BYTES: usize = 16 << 10;
+
+/// Headers of a request.
+pub const HEADERS: usize = 100;
+
+/// Bytes of a path with its query.
+pub const URI_BYTES: usize = 8 << 10;
+
+/// Connections at once; more wait until one of these ends.
+pub const CONNECTIONS: usize = 1024;
+
+/// Requests that wait for a worker; one more is answered 429.
+pub const QUEUE: usize = 256;
+
+/// Operations of one batch, and searches of one batch: each is as large as a request of its own may be.
+pub const BATCH: usize = 1024;
+
+/// Ids of one request.
+pub const IDS: usize = 100_000;
+
+/// How long the server waits for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// A request line with its headers, from its first byte on; and the first byte of a connection.
+    pub head: Duration,
+    /// A body, from the end of its headers on.
+    pub body: Duration,
+    /// The next request of a connection.
+    pub idle: Duration,
+    /// A client that reads nothing of its answer.
+    pub write: Duration,
+    /// Requests in flight, when the server stops.
+    pub stop: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        let [head, body, idle, write, stop] = [10, 30, 60, 30, 10].map(Duration::from_secs);
+        Self { head, body, idle, write, stop }
+    }
+}

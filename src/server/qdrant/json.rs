@@ -1,0 +1,225 @@
+//! JSON bodies: what is read is meant, and what is not understood is refused.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{DeserializeOwned, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::error::Category;
+use serde_json::{Map, Value};
+
+use crate::server::call::Call;
+use crate::server::reply::Refusal;
+
+/// The body of a request as what the route takes.
+///
+/// # Errors
+/// `json_invalid`, `json_depth`, `json_trailing`, `json_type`, `field_unknown`, `json_duplicate_key`, with line and column.
+pub fn body<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Refusal> {
+    if call.body.is_empty() {
+        return Err(Refusal::bad("json_type: no body, expected an object"));
+    }
+    // A reader that is made of a sequence would take an array for an object, field by field.
+    let first = call.body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if matches!(first, Some(b'[')) {
+        return Err(Refusal::bad("json_type: an array, expected an object"));
+    }
+    serde_json::from_slice(call.body).map_err(|error| {
+        let text = error.to_string();
+        let code = match error.classify() {
+            Category::Data if text.starts_with("unknown field") => "field_unknown",
+            Category::Data if text.starts_with("duplicate") => "json_duplicate_key",
+            Category::Data => "json_type",
+            _ if text.starts_with("recursion limit") => "json_depth",
+            _ if text.starts_with("trailing characters") => "json_trailing",
+            _ => "json_invalid",
+        };
+        Refusal::bad(format!("{code}: {text}"))
+    })
+}
+
+/// Any JSON, no object of which has a key twice.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Strict(pub Value);
+
+/// A JSON object, none of which has a key twice.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StrictMap(pub Map<String, Value>);
+
+impl StrictMap {
+    /// As a value.
+    pub fn value(self) -> Value {
+        Value::Object(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for StrictMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match deserializer.deserialize_any(AnyValue)? {
+            Value::Object(map) => Ok(Self(map)),
+            _ => Err(D::Error::custom("invalid type, expected an object")),
+        }
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(Strict(value)) = seq.next_element()? {
+            all.push(value);
+        }
+        Ok(Value::Array(all))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut all = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if all.contains_key(&key) {
+                return Err(A::Error::custom(format!("duplicate key {key:?}")));
+            }
+            let Strict(value) = entries.next_value()?;
+            all.insert(key, value);
+        }
+        Ok(Value::Object(all))
+    }
+}
+
+/// What may be written in a short form, a list or a text, or as an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Form<S, O> {
+    /// A list or a text.
+    Short(S),
+    /// An object.
+    Object(O),
+}
+
+impl<'de, S: Deserialize<'de>, O: Deserialize<'de>> Deserialize<'de> for Form<S, O> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyForm(PhantomData))
+    }
+}
+
+struct AnyForm<S, O>(PhantomData<(S, O)>);
+
+impl<'de, S: Deserialize<'de>, O: Deserialize<'de>> Visitor<'de> for AnyForm<S, O> {
+    type Value = Form<S, O>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list, a text or an object")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        S::deserialize(text.into_deserializer()).map(Form::Short)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+        S::deserialize(SeqAccessDeserializer::new(seq)).map(Form::Short)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        O::deserialize(MapAccessDeserializer::new(map)).map(Form::Object)
+    }
+}
+
+/// The entries of an object, each key once, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entries<T>(pub Vec<(String, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(AnyEntries(PhantomData))
+    }
+}
+
+struct AnyEntries<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for AnyEntries<T> {
+    type Value = Entries<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Entries<T>, A::Error> {
+        let mut all: Vec<(String, T)> = Vec::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if all.iter().any(|(own, _)| *own == key) {
+                return Err(A::Error::custom(format!("duplicate key {key:?}")));
+            }
+            all.push((key, entries.next_value()?));
+        }
+        Ok(Entries(all))
+    }
+}
+
+/// In the place of what that API has and this server has not: null is nothing, all else is refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NotOffered;
+
+impl<'de> Deserialize<'de> for NotOffered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Option::<serde::de::IgnoredAny>::deserialize(deserializer)? {
+            None => Ok(Self),
+            Some(_) => {
+                Err(D::Error::custom("not offered by this server, expected nothing or null"))
+            }
+        }
+    }
+}
+
+/// Fails if an object has a key that is not known.
+///
+/// # Errors
+/// `field_unknown` names the place and what is known.
+pub fn check_keys(map: &Map<String, Value>, place: &str, known: &[&str]) -> Result<(), Refusal> {
+    match map.keys().find(|key| !known.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(key) => {
+            let known = known.join(", ");
+            Err(Refusal::bad(format!("field_unknown: {place}.{key}, expected one of {known}")))
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The searches that older clients send: the points that are nearest to a vector.
+
+use serde::Deserialize;
+
+use crate::core::metric::Metric;
+use crate::engine::{Collection, Found, How, Settings};
+use crate::error::{Error, ErrorKind};
+use crate::server::call::Call;
+use crate::server::limits::BATCH;
+use crate::server::qdrant::json::{Form, NotOffered, Strict, body};
+use crate::server::qdrant::select::{WithPayload, WithVector, ask};
+use crate::server::qdrant::sent::{Scored, scored};
+use crate::server::qdrant::vector::{self, Numbers, rows, score};
+use crate::server::reply::{Answer, Refusal, Reply};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Search {
+    vector: Form<Numbers, NamedVector>,
+    filter: Option<Strict>,
+    params: Option<Params>,
+    limit: usize,
+    offset: Option<usize>,
+    #[serde(default)]
+    with_payload: WithPayload,
+    #[serde(default)]
+    with_vector: WithVector,
+    score_threshold: Option<f64>,
+    #[serde(default)]
+    #[allow(dead_code)]
+    shard_key: NotOffered,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedVector {
+    name: String,
+    vector: Numbers,
+}
+
+/// How a search is done. What only that API's engine can use is accepted and changes nothing.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// Width of the beam.
+    pub hnsw_ef: Option<usize>,
+    /// Only exact ways.
+    pub exact: Option<bool>,
+    /// Whether codes are used is the planner's affair.
+    #[allow(dead_code)]
+    quantization: Option<Strict>,
+    /// All points are searched, in the index or not.
+    #[allow(dead_code)]
+    indexed_only: Option<bool>,
+    /// How filters are followed is the planner's affair.
+    #[allow(dead_code)]
+    acorn: Option<Strict>,
+}
+
+impl Params {
+    /// How the engine is asked.
+    pub fn how(&self, k: usize, vector: &str) -> How {
+        let exact = self.exact.unwrap_or(false);
+        let ef = self.hnsw_ef.filter(|_| !exact);
+        How { k, vector: vector.to_owned(), exact, ef, ..How::default() }
+    }
+}
+
+/// `POST /collections/{collection}/points/search`
+pub fn search(call: &Call<'_>) -> Answer {
+    let given: Search = body(call)?;
+    let found = found(call, &*call.collection()?, given)?;
+    Reply::result(&found, call.began)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Searches {
+    searches: Vec<Search>,
+}
+
+/// `POST /collections/{collection}/points/search/batch`
+pub fn batch(call: &Call<'_>) -> Answer {
+    let Searches { searches } = body(call)?;
+    if searches.len() > BATCH {
+        let message = format!("{} searches, limit {BATCH}", searches.len());
+        return Err(Error::new(ErrorKind::Limit, "batch_size", message).into());
+    }
+    let collection = call.collection()?;
+    let all = searches.into_iter().map(|given| found(call, &collection, given));
+    Reply::result(&all.collect::<Result<Vec<_>, _>>()?, call.began)
+}
+
+fn found(call: &Call<'_>, collection: &Collection, given: Search) -> Result<Vec<Scored>, Refusal> {
+    let settings = collection.settings();
+    let (name, query) = match given.vector {
+        Form::Short(Numbers(query)) => (String::new(), query),
+        Form::Object(NamedVector { name, vector: Numbers(query) }) => (name, query),
+    };
+    let own = vector::name(&settings, &name);
+    let (offset, metric) = (given.offset.unwrap_or(0), metric(&settings, own)?);
+    let queries = query_rows(&settings, own, query)?;
+    let ask = ask(call, given.filter.as_ref())?;
+    let k = given.limit.saturating_add(offset);
+    let how = given.params.unwrap_or_default().how(k, own);
+    let answers = collection.search(&queries, std::slice::from_ref(&ask), &how)?;
+    let points = answers.into_iter().flat_map(|answer| answer.points).skip(offset);
+    let points: Vec<Found> = points
+        .filter(|found| passes(metric, score(metric, found.score), given.score_threshold))
+        .collect();
+    let wanted = (&given.with_payload, &given.with_vector);
+    scored(collection, call.caller.tenant(), &points, wanted, metric)
+}
+
+/// How a vector is compared.
+///
+/// # Errors
+/// `vector_name`.
+pub fn metric(settings: &Settings, name: &str) -> Result<Metric, Error> {
+    Ok(settings.vectors[settings.vector(name)?].metric)
+}
+
+/// A query as a row of the vector's type.
+///
+/// # Errors
+/// `vector_name`, `vector_dim`; those of [`rows`].
+pub fn query_rows(
+    settings: &Settings,
+    name: &str,
+    query: Vec<f32>,
+) -> Result<crate::core::rows::Rows, Error> {
+    let own = &settings.vectors[settings.vector(name)?];
+    if query.len() != own.dim {
+        let message = format!("{} values, vector {name:?} has {}", query.len(), own.dim);
+        return Err(Error::new(ErrorKind::BadInput, "vector_dim", message));
+    }
+    rows(own, query).map_err(|error| error.within("the query"))
+}
+
+/// Whether a score is as good as the threshold.
+pub fn passes(metric: Metric, score: f32, threshold: Option<f64>) -> bool {
+    threshold.is_none_or(|threshold| match metric {
+        Metric::Cosine | Metric::Dot => f64::from(score) >= threshold,
+        Metric::L2 | Metric::L1 => f64::from(score) <= threshold,
+    })
+}

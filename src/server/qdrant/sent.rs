@@ -1,0 +1,77 @@
+//! Points as they are sent to clients.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::core::metric::Metric;
+use crate::engine::{Collection, Found, Settings, StoredPoint};
+use crate::server::qdrant::id::Id;
+use crate::server::qdrant::select::{WithPayload, WithVector, with};
+use crate::server::qdrant::vector::{Sent, score};
+use crate::server::reply::Refusal;
+
+/// A point as it was stored.
+#[derive(Serialize)]
+pub struct Record {
+    id: Id,
+    payload: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vector: Option<Sent>,
+    /// Where it stands in the order of a field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_value: Option<Value>,
+}
+
+/// A point that was found. All have the version of the collection: none is kept for each.
+#[derive(Serialize)]
+pub struct Scored {
+    id: Id,
+    version: u64,
+    score: f32,
+    payload: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vector: Option<Sent>,
+}
+
+/// A point with what is wanted of it, at a place in the order of a field if there is one.
+pub fn record(
+    point: StoredPoint,
+    payload: &WithPayload,
+    vector: &WithVector,
+    (settings, order_value): (&Settings, Option<Value>),
+) -> Record {
+    let is_wanted = !matches!(vector, WithVector::Nothing | WithVector::All(false));
+    let sent = Sent { vectors: point.vectors, is_only: settings.is_only() };
+    Record {
+        id: Id(point.id),
+        payload: payload.part(point.payload),
+        vector: is_wanted.then_some(sent),
+        order_value,
+    }
+}
+
+/// Points that were found, with what is wanted of them. Whose points these are was decided when they were found, and is asked
+/// again here: what became another's meanwhile is not sent.
+///
+/// # Errors
+/// Those of reading.
+pub fn scored(
+    collection: &Collection,
+    tenant: Option<&str>,
+    found: &[Found],
+    (payload, vector): (&WithPayload, &WithVector),
+    metric: Metric,
+) -> Result<Vec<Scored>, Refusal> {
+    let settings = collection.settings();
+    let version = collection.version()?;
+    let ids: Vec<_> = found.iter().map(|found| found.id).collect();
+    let points = collection.retrieve(tenant, &ids, &with(payload, vector, &settings))?;
+    let with_points = found.iter().zip(points).filter_map(|(found, point)| Some((found, point?)));
+    Ok(with_points
+        .map(|(found, point)| {
+            let Record { id, payload, vector, .. } =
+                record(point, payload, vector, (&settings, None));
+            Scored { id, version, score: score(metric, found.score), payload, vector }
+        })
+        .collect())
+}

@@ -1,0 +1,182 @@
+//! Points that are stored: all of a request, or those that are there, or that are not.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+
+use crate::core::ids::PointId;
+use crate::core::limits::PAGE;
+use crate::engine::{Ask, Collection, NewPoint, Order, Scroll, Vectors, With, WithVectors};
+use crate::plan::filter::{Condition, Filter};
+use crate::server::call::Call;
+use crate::server::qdrant::id::Id;
+use crate::server::qdrant::json::{Entries, Form, NotOffered, Strict, StrictMap};
+use crate::server::qdrant::points::changed;
+use crate::server::qdrant::rights;
+use crate::server::qdrant::select::ask;
+use crate::server::qdrant::vector::{Gathered, Numbers, Vector, gather};
+use crate::server::reply::{Answer, Refusal};
+
+/// Points to be stored, one by one or column by column.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upsert {
+    points: Option<Vec<OnePoint>>,
+    batch: Option<Columns>,
+    #[serde(default)]
+    #[allow(dead_code)]
+    shard_key: NotOffered,
+    update_filter: Option<Strict>,
+    #[serde(default)]
+    update_mode: Option<UpdateMode>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OnePoint {
+    id: Id,
+    vector: Vector,
+    payload: Option<StrictMap>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Columns {
+    ids: Vec<Id>,
+    vectors: Form<Vec<Numbers>, Entries<Vec<Numbers>>>,
+    payloads: Option<Vec<Option<StrictMap>>>,
+}
+
+/// Which points are stored: all, those that are not there, or those that are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum UpdateMode {
+    Upsert,
+    InsertOnly,
+    UpdateOnly,
+}
+
+impl Columns {
+    fn points(self) -> Result<Vec<OnePoint>, Refusal> {
+        let n = self.ids.len();
+        let check = |what: &str, found: usize| match found == n {
+            true => Ok(()),
+            false => Err(Refusal::bad(format!("batch_rows: {found} {what} for {n} ids"))),
+        };
+        let mut vectors: Vec<Vector> = match self.vectors {
+            Form::Short(rows) => {
+                check("vectors", rows.len())?;
+                rows.into_iter().map(Form::Short).collect()
+            }
+            Form::Object(Entries(columns)) => {
+                let mut named = vec![Vec::new(); n];
+                for (name, rows) in columns {
+                    check(&format!("vectors {name:?}"), rows.len())?;
+                    named.iter_mut().zip(rows).for_each(|(own, row)| own.push((name.clone(), row)));
+                }
+                named.into_iter().map(|own| Form::Object(Entries(own))).collect()
+            }
+        };
+        let mut payloads = self.payloads.unwrap_or_else(|| vec![None; n]);
+        check("payloads", payloads.len())?;
+        let of_each = self.ids.into_iter().zip(vectors.drain(..)).zip(payloads.drain(..));
+        Ok(of_each.map(|((id, vector), payload)| OnePoint { id, vector, payload }).collect())
+    }
+}
+
+/// Stores points.
+///
+/// # Errors
+/// `points_missing`, `batch_rows`; those of [`rights`], of vectors and of the engine.
+pub fn upsert(call: &Call<'_>, collection: &Collection, given: Upsert) -> Result<(), Refusal> {
+    let points = match (given.points, given.batch) {
+        (Some(points), None) => points,
+        (None, Some(batch)) => batch.points()?,
+        _ => return Err(Refusal::bad("points_missing: expected either points or batch")),
+    };
+    let settings = collection.settings();
+    let (mut new, mut vectors) = (Vec::new(), Vec::new());
+    for point in points {
+        let payload = point.payload.unwrap_or_default().value();
+        new.push(NewPoint { id: point.id.0, payload });
+        vectors.push(point.vector);
+    }
+    rights::check_stored(call.caller, collection, &mut new)?;
+    let mode = given.update_mode.unwrap_or(UpdateMode::Upsert);
+    if mode != UpdateMode::Upsert || given.update_filter.is_some() {
+        let ids: Vec<PointId> = new.iter().map(|point| point.id).collect();
+        let wanted = wanted(call, collection, &ids, (mode, given.update_filter.as_ref()))?;
+        let mut is_wanted = wanted.iter();
+        new.retain(|_| *is_wanted.next().unwrap_or(&false));
+        let mut is_wanted = wanted.iter();
+        vectors.retain(|_| *is_wanted.next().unwrap_or(&false));
+    }
+    if new.is_empty() {
+        return Ok(());
+    }
+    let gathered = gather(&settings, vectors, "points")?;
+    Ok(collection.upsert(&new, &lent(&gathered))?)
+}
+
+/// As the engine takes them.
+pub fn lent(gathered: &[Gathered]) -> Vec<Vectors<'_>> {
+    fn of(one: &Gathered) -> Vectors<'_> {
+        Vectors { name: &one.name, points: Some(&one.points), rows: &one.rows }
+    }
+    gathered.iter().map(of).collect()
+}
+
+/// Which of these points are to be stored: by whether they are there, and if so pass the filter.
+fn wanted(
+    call: &Call<'_>,
+    collection: &Collection,
+    ids: &[PointId],
+    (mode, filter): (UpdateMode, Option<&Strict>),
+) -> Result<Vec<bool>, Refusal> {
+    let nothing = With { payload: false, vectors: WithVectors::Nothing };
+    let there = collection.retrieve(call.caller.tenant(), ids, &nothing)?;
+    let passing = match filter {
+        None => None,
+        Some(_) => Some(passing(call, collection, ids, filter)?),
+    };
+    let is_wanted = |(id, there): (&PointId, bool)| match mode {
+        UpdateMode::InsertOnly if there => false,
+        UpdateMode::UpdateOnly if !there => false,
+        _ => !there || passing.as_ref().is_none_or(|passing| passing.contains(id)),
+    };
+    Ok(ids.iter().zip(there.iter().map(Option::is_some)).map(is_wanted).collect())
+}
+
+/// Those of these points that pass a filter.
+///
+/// # Errors
+/// Those of filters and of reading.
+pub fn passing(
+    call: &Call<'_>,
+    collection: &Collection,
+    ids: &[PointId],
+    filter: Option<&Strict>,
+) -> Result<HashSet<PointId>, Refusal> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    let given = ask(call, filter)?.filter().clone();
+    let must = vec![Condition::HasId(ids), Condition::Filter(given)];
+    let ask = Ask::new(call.caller.tenant(), Filter { must, ..Filter::default() });
+    let with = With { payload: false, vectors: WithVectors::Nothing };
+    let mut scroll = Scroll { order: Order::Id, from: None, limit: PAGE, with };
+    let mut passing = HashSet::new();
+    loop {
+        let page = collection.scroll(&ask, &scroll)?;
+        passing.extend(page.points.iter().map(|point| point.id));
+        match page.next {
+            None => return Ok(passing),
+            next => scroll.from = next,
+        }
+    }
+}
+
+/// `PUT /collections/{collection}/points`
+pub fn put(call: &Call<'_>) -> Answer {
+    changed(call, upsert)
+}

@@ -1,0 +1,145 @@
+//! Which request goes where: one table of routes, by which also keys are checked and tests enumerate.
+
+use hyper::header::ALLOW;
+use hyper::{Method, StatusCode};
+
+use crate::server::call::Call;
+use crate::server::reply::{Answer, Refusal};
+
+/// What a key must allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Nothing: anyone may ask.
+    Open,
+    /// Reading points.
+    Read,
+    /// Changing points.
+    Write,
+    /// Making, changing and deleting collections.
+    Admin,
+}
+
+/// What a route works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// The server.
+    Server,
+    /// A collection that is there or not.
+    Name,
+    /// A collection that is there, which it reads.
+    Collection,
+    /// A collection that is there, which nothing else changes meanwhile.
+    Change,
+}
+
+/// A route.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// The method.
+    pub method: &'static str,
+    /// The path: a segment in braces stands for any; `{collection}` is a collection or an alias of one.
+    pub path: &'static str,
+    /// What a key must allow.
+    pub scope: Scope,
+    /// What it works on.
+    pub on: On,
+    /// What answers.
+    pub handler: fn(&Call<'_>) -> Answer,
+}
+
+/// A route that was found, and the segments that stand in its braces, decoded.
+pub type Found = (&'static Route, Vec<(&'static str, String)>);
+
+/// The route of a request.
+///
+/// # Errors
+/// `route_unknown`, 404; `method_not_allowed`, 405 with the methods that are.
+pub fn find(routes: &'static [Route], method: &Method, path: &str) -> Result<Found, Refusal> {
+    let mut allowed = Vec::new();
+    for route in routes {
+        let Some(segments) = matched(route.path, path) else { continue };
+        if route.method == method.as_str() {
+            return Ok((route, segments));
+        }
+        allowed.push(route.method);
+    }
+    if allowed.is_empty() {
+        let message = "route_unknown: there is nothing at this path";
+        return Err(Refusal::new(StatusCode::NOT_FOUND, message));
+    }
+    let message = format!("method_not_allowed: {method}, expected {}", allowed.join(", "));
+    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message);
+    Err(refusal.with(ALLOW, allowed.join(", ")))
+}
+
+/// The segments that stand in the braces of a pattern, if the path is of it.
+fn matched(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, String)>> {
+    let mut found = Vec::new();
+    let (mut patterns, mut segments) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (patterns.next(), segments.next()) {
+            (None, None) => return Some(found),
+            (Some(pattern), Some(segment)) => {
+                let name = pattern.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
+                match name {
+                    Some(name) => found.push((name, decoded(segment)?)),
+                    None if pattern == segment => {}
+                    None => return None,
+                }
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// A segment without `%`, if it can be the name of something: not empty, UTF-8, no separator and nothing that cannot be seen.
+pub fn decoded(segment: &str) -> Option<String> {
+    let text = unescaped(segment)?;
+    let is_name = !text.is_empty() && !matches!(&*text, "." | "..");
+    let is_plain = |c: char| !matches!(c, '/' | '\\') && !c.is_control();
+    (is_name && text.chars().all(is_plain)).then_some(text)
+}
+
+/// A text without `%`; none if what that gives is no UTF-8.
+pub fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+        let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+        bytes.push((high * 16 + low) as u8);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_of_a_pattern_or_not() {
+        let of = |path| matched("/collections/{collection}/points/{id}", path);
+        let found = of("/collections/a%20b/points/7").unwrap();
+        assert_eq!(found, [("collection", "a b".to_owned()), ("id", "7".to_owned())]);
+        for path in [
+            "/collections/a/points",
+            "/collections/a/points/7/",
+            "/collections//points/7",
+            "//collections/a/points/7",
+            "/collections/a/../points/7",
+            "/collections/../points/7",
+            "/collections/%2e%2e/points/7",
+            "/collections/a%2fb/points/7",
+            "/collections/a%00/points/7",
+            "/collections/%c0%ae/points/7",
+            "/collections/%f/points/7",
+            "/collections/%zz/points/7",
+        ] {
+            assert_eq!(of(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Every route of the server.
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use crate::server::call::Call;
+use crate::server::qdrant::{
+    aliases, batch, collections, indexes, payload, points, read, search, upsert,
+};
+use crate::server::reply::{Answer, Refusal, Reply};
+use crate::server::router::{On, Route, Scope};
+
+/// The version of that API's servers that clients compare with their own.
+const SPOKEN_VERSION: &str = "1.18.0";
+
+const fn route(
+    method: &'static str,
+    path: &'static str,
+    (scope, on): (Scope, On),
+    handler: fn(&Call<'_>) -> Answer,
+) -> Route {
+    Route { method, path, scope, on, handler }
+}
+
+const OPEN: (Scope, On) = (Scope::Open, On::Server);
+const LIST: (Scope, On) = (Scope::Read, On::Server);
+const NAME: (Scope, On) = (Scope::Read, On::Name);
+const READ: (Scope, On) = (Scope::Read, On::Collection);
+const WRITE: (Scope, On) = (Scope::Write, On::Change);
+const ADMIN: (Scope, On) = (Scope::Admin, On::Change);
+const MAKE: (Scope, On) = (Scope::Admin, On::Name);
+const ADMIN_ALL: (Scope, On) = (Scope::Admin, On::Server);
+
+/// All routes; of two that fit a path the first is taken.
+pub const ROUTES: &[Route] = &[
+    route("GET", "/", OPEN, root),
+    route("GET", "/healthz", OPEN, healthz),
+    route("GET", "/livez", OPEN, healthz),
+    route("GET", "/readyz", OPEN, readyz),
+    route("GET", "/collections", LIST, collections::list),
+    route("GET", "/aliases", LIST, aliases::list),
+    route("POST", "/collections/aliases", ADMIN_ALL, aliases::change),
+    route("PUT", "/collections/{collection}", MAKE, collections::create),
+    route("PATCH", "/collections/{collection}", ADMIN, collections::update),
+    route("GET", "/collections/{collection}", READ, collections::show),
+    route("DELETE", "/collections/{collection}", MAKE, collections::delete),
+    route("GET", "/collections/{collection}/exists", NAME, collections::exists),
+    route("GET", "/collections/{collection}/aliases", READ, aliases::of_collection),
+    route("PUT", "/collections/{collection}/index", ADMIN, indexes::create),
+    route("DELETE", "/collections/{collection}/index/{field}", ADMIN, indexes::delete),
+    route("PUT", "/collections/{collection}/vectors/{vector}", ADMIN, no_vector_names),
+    route("DELETE", "/collections/{collection}/vectors/{vector}", ADMIN, no_vector_names),
+    route("PUT", "/collections/{collection}/points", WRITE, upsert::put),
+    route("POST", "/collections/{collection}/points", READ, read::retrieve),
+    route("POST", "/collections/{collection}/points/batch", WRITE, batch::batch),
+    route("POST", "/collections/{collection}/points/delete", WRITE, points::post_delete),
+    route("POST", "/collections/{collection}/points/scroll", READ, read::scroll),
+    route("POST", "/collections/{collection}/points/count", READ, read::count),
+    route("POST", "/collections/{collection}/points/payload", WRITE, payload::post),
+    route("PUT", "/collections/{collection}/points/payload", WRITE, payload::put),
+    route("POST", "/collections/{collection}/points/payload/delete", WRITE, payload::post_delete),
+    route("POST", "/collections/{collection}/points/payload/clear", WRITE, payload::post_clear),
+    route("PUT", "/collections/{collection}/points/vectors", WRITE, points::put_vectors),
+    route(
+        "POST",
+        "/collections/{collection}/points/vectors/delete",
+        WRITE,
+        points::post_delete_vectors,
+    ),
+    route("POST", "/collections/{collection}/points/search", READ, search::search),
+    route("POST", "/collections/{collection}/points/search/batch", READ, search::batch),
+    route("GET", "/collections/{collection}/points/{id}", READ, read::one),
+    route("POST", "/collections/{collection}/facet", READ, read::facet),
+    route("PUT", "/collections/{collection}/shards", ADMIN, no_shards),
+    route("POST", "/collections/{collection}/shards/delete", ADMIN, no_shards),
+    route("GET", "/collections/{collection}/cluster", READ, no_cluster),
+    route("POST", "/collections/{collection}/cluster", ADMIN, no_cluster),
+    route("GET", "/cluster", LIST, no_cluster),
+    route("GET", "/snapshots", LIST, no_snapshots),
+    route("POST", "/snapshots", ADMIN_ALL, no_snapshots),
+    route("GET", "/collections/{collection}/snapshots", READ, no_snapshots),
+    route("POST", "/collections/{collection}/snapshots", ADMIN, no_snapshots),
+    route("PUT", "/collections/{collection}/snapshots/recover", ADMIN, no_snapshots),
+];
+
+/// Method, path and scope of every route: what tests of keys go through.
+pub fn listed() -> impl Iterator<Item = (&'static str, &'static str, Scope)> {
+    ROUTES.iter().map(|route| (route.method, route.path, route.scope))
+}
+
+fn root(_: &Call<'_>) -> Answer {
+    let version = env!("CARGO_PKG_VERSION");
+    Reply::json(&json!({
+        "title": "qdrant - vector search engine",
+        "version": SPOKEN_VERSION,
+        "server": {"name": "nearkin", "version": version},
+    }))
+}
+
+fn healthz(_: &Call<'_>) -> Answer {
+    Ok(Reply::text("healthz check passed"))
+}
+
+fn readyz(call: &Call<'_>) -> Answer {
+    if call.is_ready {
+        return Ok(Reply::text("all collections are ready"));
+    }
+    let message = "opening: collections are being opened";
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
+}
+
+fn no_shards(_: &Call<'_>) -> Answer {
+    Err(Refusal::not_offered("shards: a collection lies on one machine"))
+}
+
+fn no_cluster(_: &Call<'_>) -> Answer {
+    Err(Refusal::not_offered("clusters: this server is one machine"))
+}
+
+fn no_snapshots(_: &Call<'_>) -> Answer {
+    Err(Refusal::not_offered(
+        "snapshots over HTTP: `nearkin snapshot` and `nearkin restore` make them",
+    ))
+}
+
+fn no_vector_names(_: &Call<'_>) -> Answer {
+    Err(Refusal::not_offered("vectors of a collection are named when it is made"))
+}

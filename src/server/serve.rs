@@ -1,0 +1,236 @@
+//! The server: connections in, each request to its route, and an orderly end.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rayon::ThreadPool;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::server::body::Bodies;
+use crate::server::catalog::{Catalog, Opening};
+use crate::server::dispatch::{Shared, answer};
+use crate::server::limits::{CONNECTIONS, Deadlines, HEAD_BYTES, HEADERS};
+use crate::server::upkeep;
+use crate::server::watched::{Phase, Watched};
+use crate::server::work::Work;
+
+/// How long a connection that could not be accepted is not tried again: the system has no more sockets.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Threads that read and write sockets: they do nothing else.
+const SOCKET_THREADS: usize = 2;
+
+/// What a server is made of.
+pub struct ServeSettings {
+    /// The folder of collections.
+    pub data: PathBuf,
+    /// Where it listens; port 0 is any that is free.
+    pub bind: SocketAddr,
+    /// Threads that search and build.
+    pub pool: Arc<ThreadPool>,
+    /// Memory for the vectors and codes of each collection.
+    pub budget_bytes: u64,
+    /// How long it waits for what.
+    pub deadlines: Deadlines,
+}
+
+/// A server that runs in threads of its own, until it is stopped or dropped.
+pub struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<bool>>,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Starts a server: it listens when this returns, and opens its collections.
+    ///
+    /// # Errors
+    /// `locked` if another has the folder; those of the folder and of the socket.
+    pub fn start(settings: ServeSettings) -> Result<Self> {
+        let ServeSettings { data, bind, pool, budget_bytes, deadlines } = settings;
+        let n_workers = 2 * pool.current_num_threads().max(2);
+        let catalog = Arc::new(Catalog::open(&data, Opening { pool, budget_bytes })?);
+        let runtime = runtime(n_workers).at("start threads of", &data)?;
+        let socket = |error: std::io::Error| {
+            Error::new(ErrorKind::Io, "bind", format!("cannot listen at {bind}: {error}"))
+        };
+        let listener = runtime.block_on(TcpListener::bind(bind)).map_err(socket)?;
+        let address = listener.local_addr().map_err(socket)?;
+        let (stop, stopped) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            catalog,
+            work: Work::new(n_workers),
+            bodies: Bodies::default(),
+            deadlines,
+            is_ready: AtomicBool::new(false),
+        });
+        let own = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || run(runtime, listener, &own, stopped));
+        Ok(Self { address, stop, thread: Some(thread), shared })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Panics of handlers so far: each is a bug of ours.
+    pub fn n_incidents(&self) -> u64 {
+        self.shared.work.n_incidents()
+    }
+
+    /// What asks it to stop, from wherever.
+    pub fn stopper(&self) -> impl Fn() + Send + Sync + 'static {
+        let stop = self.stop.clone();
+        move || {
+            // Whoever has stopped already needs not be told.
+            let _ = stop.send(true);
+        }
+    }
+
+    /// Waits until it has stopped. Says whether all requests in flight were answered in time.
+    pub fn wait(mut self) -> bool {
+        let thread = self.thread.take().expect("it is waited for once");
+        thread.join().unwrap_or(false)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            // A panic there was said where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn runtime(n_workers: usize) -> std::io::Result<Runtime> {
+    // One thread more for upkeep, and one to open collections.
+    Builder::new_multi_thread()
+        .worker_threads(SOCKET_THREADS)
+        .max_blocking_threads(n_workers + 2)
+        .thread_name("nearkin-serve")
+        .enable_all()
+        .build()
+}
+
+/// Serves until it is told to stop; says whether all requests were answered in time.
+fn run(
+    runtime: Runtime,
+    listener: TcpListener,
+    shared: &Arc<Shared>,
+    stopped: watch::Receiver<bool>,
+) -> bool {
+    let deadline = shared.deadlines.stop;
+    let is_clean = runtime.block_on(async {
+        let opening = Arc::clone(shared);
+        tokio::task::spawn_blocking(move || open_all(&opening));
+        let keeping = tokio::spawn(upkeep::keep(Arc::clone(&shared.catalog)));
+        let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        let accepting = accept(&listener, shared, &connections, &stopped);
+        first(accepting, until(stopped.clone())).await;
+        drop(listener);
+        keeping.abort();
+        let all = connections.acquire_many(CONNECTIONS as u32);
+        timeout(deadline, all).await.is_ok()
+    });
+    runtime.shutdown_timeout(deadline);
+    is_clean
+}
+
+/// Opens every collection, so that the first request of each need not wait for it.
+fn open_all(shared: &Shared) {
+    for entry in shared.catalog.entries() {
+        match entry.collection() {
+            Ok(collection) => {
+                let notes = collection.notes();
+                notes.iter().for_each(|note| eprintln!("collection {:?}: {note}", entry.name()));
+            }
+            Err(error) => eprintln!("collection {:?} is not opened: {error}", entry.name()),
+        }
+    }
+    shared.is_ready.store(true, Ordering::Relaxed);
+}
+
+async fn accept(
+    listener: &TcpListener,
+    shared: &Arc<Shared>,
+    connections: &Arc<Semaphore>,
+    stopped: &watch::Receiver<bool>,
+) {
+    while let Ok(permit) = Arc::clone(connections).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let serving = serve(stream, Arc::clone(shared), stopped.clone(), permit);
+                tokio::spawn(serving);
+            }
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Answers the requests of one connection.
+async fn serve(
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    stopped: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+) {
+    // Without it, small answers wait for an acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
+    let phase = Phase::new();
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase), shared.deadlines));
+    let service = service_fn(|request| {
+        let (shared, phase) = (Arc::clone(&shared), Arc::clone(&phase));
+        async move {
+            phase.answering();
+            let response = answer(&shared, request, Instant::now()).await;
+            phase.answered();
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(None).half_close(false);
+    http.max_headers(HEADERS).max_header_size(HEAD_BYTES);
+    let mut connection = pin!(http.serve_connection(io, service));
+    // How a connection ends is the client's affair; what it asked for was answered or was not begun.
+    if first(connection.as_mut(), until(stopped)).await.is_none() {
+        phase.stop();
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
+}
+
+/// Waits until the server is told to stop.
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // Without a sender nobody can say it any more.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+/// What `one` gives, or nothing if `other` ends before.
+async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = ()>) -> Option<T> {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|context| {
+        if let Poll::Ready(given) = one.as_mut().poll(context) {
+            return Poll::Ready(Some(given));
+        }
+        other.as_mut().poll(context).map(|()| None)
+    })
+    .await
+}

@@ -1,0 +1,201 @@
+//! Connections: who keeps the server waiting is let go, who leaves leaves nothing, and an end is orderly.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nearkin::core::mix;
+use nearkin::server::limits::Deadlines;
+use serde_json::{Value, json};
+
+use super::{raw, until_closed, with_points};
+
+/// Deadlines that a test can wait for.
+fn short() -> Deadlines {
+    let [head, body, idle, write] = [300, 600, 400, 500].map(Duration::from_millis);
+    Deadlines { head, body, idle, write, ..Deadlines::default() }
+}
+
+fn connect(address: std::net::SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+}
+
+const COUNT: &str = "POST /collections/things/points/count HTTP/1.1\r\nhost: x\r\n";
+
+#[test]
+fn clients_that_keep_the_server_waiting_are_let_go() {
+    let http = with_points(short());
+    let address = http.address();
+    assert_eq!(raw(address, b""), "", "a silent one is closed without a word");
+    let header = raw(address, b"GET / HTTP/1.1\r\nhost: x\r\nx: ");
+    assert!(header.starts_with("HTTP/1.1 408 ") && header.contains("header_timeout"), "{header}");
+    let length = header.split("content-length: ").nth(1).unwrap().split('\r').next().unwrap();
+    let body = header.split("\r\n\r\n").nth(1).unwrap();
+    assert_eq!(length.parse::<usize>().unwrap(), body.len());
+    serde_json::from_str::<Value>(body).unwrap();
+    let body = raw(address, format!("{COUNT}content-length: 50\r\n\r\n{{").as_bytes());
+    assert!(body.starts_with("HTTP/1.1 408 ") && body.contains("body_timeout"), "{body}");
+    // After an answer the connection is kept for a while, and closed without a word.
+    let idle = raw(address, format!("{COUNT}content-length: 2\r\n\r\n{{}}").as_bytes());
+    assert!(idle.starts_with("HTTP/1.1 200 ") && idle.ends_with('}'), "{idle}");
+    assert_eq!(http.ok("POST", "/collections/things/points/count", json!({}))["count"], 20);
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_let_go() {
+    let http = with_points(short());
+    let points: Vec<Value> = (0..200)
+        .map(|i| json!({"id": i, "vector": [0, 0, 0, 1], "payload": {"t": "x".repeat(10_000)}}))
+        .collect();
+    http.ok("PUT", "/collections/things/points", json!({"points": points}));
+    let mut stream = connect(http.address());
+    let body = "{\"limit\":200}";
+    let ask = format!(
+        "POST /collections/things/points/scroll HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    // Far more than sockets hold.
+    let mut n_sent = 0;
+    while n_sent < 100 && stream.write_all(ask.as_bytes()).is_ok() {
+        n_sent += 1;
+    }
+    // The server closes it: what it had sent is still there, and then nothing.
+    std::thread::sleep(Duration::from_millis(1500));
+    let answer = until_closed(&mut stream);
+    assert!(answer.len() < n_sent * 2_000_000, "{} bytes", answer.len());
+    assert_eq!(http.ok("POST", "/collections/things/points/count", json!({}))["count"], 200);
+}
+
+#[test]
+fn silent_sockets_leave_room_for_others() {
+    let http = with_points(short());
+    let silent: Vec<TcpStream> = (0..300).map(|_| connect(http.address())).collect();
+    let dribbling: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut stream = connect(http.address());
+            stream.write_all(b"GET / HT").unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..50 {
+        assert_eq!(http.ok("POST", "/collections/things/points/count", json!({}))["count"], 20);
+    }
+    let n_left_open = silent.into_iter().chain(dribbling).filter_map(|mut stream| {
+        let answer = until_closed(&mut stream);
+        (!answer.is_empty() && !answer.starts_with("HTTP/1.1 408 ")).then_some(answer)
+    });
+    assert_eq!(n_left_open.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn requests_that_are_dropped_half_way_leave_nothing_and_nobody_reads_anothers_answer() {
+    let seed = 11;
+    println!("seed {seed}");
+    let http = with_points(Deadlines::default());
+    let n_sent = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..8_u64 {
+            let (address, n_sent) = (http.address(), &n_sent);
+            scope.spawn(move || {
+                for i in 0..100_u64 {
+                    let chance = mix::stream(seed + thread, i);
+                    let id = 1000 + thread * 1000 + i;
+                    let body = json!({"points": [
+                        {"id": id, "vector": [1, 2, 3, 4], "payload": {"nonce": id, "whole": true}},
+                        {"id": id + 100_000, "vector": [4, 3, 2, 1], "payload": {"nonce": id}},
+                    ]})
+                    .to_string();
+                    let put = format!(
+                        "PUT /collections/things/points HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+                        body.len()
+                    );
+                    let get = format!(
+                        "GET /collections/things/points/{id} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+                    );
+                    let whole = format!("{put}{get}");
+                    let mut stream = connect(address);
+                    if chance % 10 < 3 {
+                        let cut = (chance >> 8) as usize % whole.len();
+                        stream.write_all(&whole.as_bytes()[..cut]).unwrap();
+                        if chance % 2 == 0 {
+                            let _ = stream.shutdown(Shutdown::Both);
+                        }
+                        continue;
+                    }
+                    stream.write_all(whole.as_bytes()).unwrap();
+                    let answer = until_closed(&mut stream);
+                    assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 2, "{answer}");
+                    assert!(answer.contains(&format!("\"nonce\":{id},")), "{id}: {answer}");
+                    n_sent.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert!(n_sent.load(Ordering::Relaxed) > 400);
+    // Of every request both points are there or none.
+    let all = json!({"limit": 10_000, "filter": {"must": [{"key": "nonce", "range": {"gte": 0}}]}});
+    let page = http.ok("POST", "/collections/things/points/scroll", all);
+    let ids: std::collections::BTreeSet<u64> =
+        page["points"].as_array().unwrap().iter().map(|p| p["id"].as_u64().unwrap()).collect();
+    let halves: Vec<u64> = ids
+        .iter()
+        .copied()
+        .filter(|id| !ids.contains(&if *id < 100_000 { id + 100_000 } else { id - 100_000 }))
+        .collect();
+    assert_eq!(halves, Vec::<u64>::new());
+    assert!(ids.len() as u64 >= 2 * n_sent.load(Ordering::Relaxed));
+    assert_eq!(http.n_incidents(), 0);
+}
+
+#[test]
+fn a_server_that_stops_answers_what_it_began_and_keeps_what_it_acknowledged() {
+    let http = with_points(Deadlines::default());
+    let address = http.address();
+    let mut idle = connect(address);
+    let acknowledged = AtomicU64::new(0);
+    let (is_clean, data) = std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let acknowledged = &acknowledged;
+            scope.spawn(move || {
+                for i in 0.. {
+                    let id = 1000 + thread * 100_000 + i;
+                    let body = format!("{{\"points\":[{{\"id\":{id},\"vector\":[1,1,1,1]}}]}}");
+                    let put = format!(
+                        "PUT /collections/things/points HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+                         content-length: {}\r\n\r\n{body}",
+                        body.len()
+                    );
+                    let Ok(mut stream) = TcpStream::connect(address) else { return };
+                    if stream.write_all(put.as_bytes()).is_err() {
+                        return;
+                    }
+                    let mut answer = String::new();
+                    let read = stream.read_to_string(&mut answer);
+                    if read.is_err() || answer.is_empty() {
+                        return;
+                    }
+                    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                    acknowledged.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        while acknowledged.load(Ordering::Relaxed) < 40 {
+            std::thread::yield_now();
+        }
+        http.stopped()
+    });
+    assert!(is_clean);
+    assert_eq!(until_closed(&mut idle), "");
+    assert!(TcpStream::connect(address).is_err());
+    let again = super::server(data.path(), Deadlines::default());
+    let count = raw(
+        again.address(),
+        format!("{COUNT}connection: close\r\ncontent-length: 2\r\n\r\n{{}}").as_bytes(),
+    );
+    let n: u64 =
+        count.split("\"count\":").nth(1).unwrap().split('}').next().unwrap().parse().unwrap();
+    assert!(n >= 20 + acknowledged.load(Ordering::Relaxed), "{n}");
+}
