@@ -103,6 +103,21 @@ pub const FILTER_DEPTH: usize = 16;
 /// Values, ids or corners in one list of a filter.
 pub const FILTER_VALUES: usize = 10_000;
 
+/// Deepest nesting of prefetches: what recursion over a query can rely on.
+pub const PREFETCH_DEPTH: usize = 16;
+
+/// Prefetches of one query, nested ones included: each may cost a pass over all that it may find.
+pub const PREFETCHES: usize = 64;
+
+/// Examples of one kind of a query: every point that passes is compared with all of them.
+pub const EXAMPLES: usize = 1024;
+
+/// Terms of a formula, which is computed for every point that was prefetched.
+pub const FORMULA_TERMS: usize = 1024;
+
+/// Deepest nesting of a formula: what recursion over it can rely on.
+pub const FORMULA_DEPTH: usize = 64;
+
 /// Children of a node of the clustering tree: six bits of a path code name one.
 pub const TREE_FAN_OUT: usize = 64;
 

@@ -78,6 +78,7 @@ mod near;
 mod passing;
 mod places;
 mod points;
+pub mod query;
 mod recent;
 mod sample;
 mod scroll;

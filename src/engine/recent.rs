@@ -68,6 +68,35 @@ impl Recent {
         self.chunks.iter().map(|chunk| chunk.rows.host().n_bytes()).sum()
     }
 
+    /// Distances of every query to the rows at these places, which are ascending and all here, in their order.
+    ///
+    /// # Errors
+    /// Those of [`Backend::gather`].
+    pub fn distances(
+        &self,
+        backend: &dyn Backend,
+        queries: &Rows,
+        places: &[u32],
+    ) -> Result<Vec<Vec<f32>>> {
+        let mut found = vec![vec![0.0; places.len()]; queries.n_rows()];
+        for chunk in &self.chunks {
+            let own = places.iter().enumerate().filter_map(|(at, place)| {
+                let row = chunk.places.binary_search(place).ok()?;
+                Some((at, row as u32))
+            });
+            let (ats, rows): (Vec<usize>, Vec<u32>) = own.unzip();
+            if rows.is_empty() {
+                continue;
+            }
+            let lists = vec![rows; queries.n_rows()];
+            let some = backend.gather(Stream::default(), queries, &chunk.rows, &lists)?;
+            for (found, some) in found.iter_mut().zip(some) {
+                ats.iter().zip(some).for_each(|(&at, distance)| found[at] = distance);
+            }
+        }
+        Ok(found)
+    }
+
     /// The `k` nearest rows of every query among the places that are allowed: exact.
     ///
     /// # Errors

@@ -246,7 +246,7 @@ impl State {
 }
 
 /// The first `n` in order.
-fn first<T>(mut all: Vec<T>, n: usize, order: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
+pub(super) fn first<T>(mut all: Vec<T>, n: usize, order: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
     if all.len() > n {
         all.select_nth_unstable_by(n - 1, &order);
         all.truncate(n);

@@ -120,7 +120,7 @@ pub struct Answer {
 #[derive(Default)]
 pub(super) struct Evaluated {
     /// None where every point may be found.
-    set: Option<Arc<Passing>>,
+    pub(super) set: Option<Arc<Passing>>,
     rows_touched: u64,
     payloads_read: (u64, Vec<String>),
 }
@@ -232,7 +232,7 @@ impl Evaluated {
 }
 
 /// Fails if the rows cannot be compared with these queries, or not so.
-fn check(vector: &VectorSettings, queries: &Rows, how: &How) -> Result<()> {
+pub(super) fn check(vector: &VectorSettings, queries: &Rows, how: &How) -> Result<()> {
     let bad = |code, message| Err(Error::new(ErrorKind::BadInput, code, message));
     if !(1..=K).contains(&how.k) {
         return bad("k_range", format!("{}, expected 1 to {K}", how.k));
@@ -257,7 +257,7 @@ fn check(vector: &VectorSettings, queries: &Rows, how: &How) -> Result<()> {
 
 impl State {
     /// The places that the tenant may read, that pass and have the vector.
-    fn evaluated(&self, vector: usize, ask: &Ask) -> Result<Evaluated> {
+    pub(super) fn evaluated(&self, vector: usize, ask: &Ask) -> Result<Evaluated> {
         let has = self.spaces[vector].has();
         let has_filter = ask.filter != Filter::default();
         if ask.tenant.is_none() && !has_filter && has.is_none() && self.is_packed() {

@@ -224,6 +224,29 @@ impl Space {
         Ok(found)
     }
 
+    /// Distances of every query to the rows at these places, which are ascending and have this vector, in their order.
+    ///
+    /// # Errors
+    /// Those of [`Backend::gather`].
+    pub fn distances(
+        &self,
+        backend: &Cpu,
+        queries: &Rows,
+        places: &[u32],
+    ) -> Result<Vec<Vec<f32>>> {
+        let (old, new) = places.split_at(places.partition_point(|&place| place < self.n_base()));
+        let mut found = vec![Vec::new(); queries.n_rows()];
+        if let Some(base) = self.base.as_ref().filter(|_| !old.is_empty()) {
+            let lists = vec![old.to_vec(); queries.n_rows()];
+            found = backend.gather(Stream::default(), queries, base.exact.rows(), &lists)?;
+        }
+        if !new.is_empty() {
+            let recent = self.recent.distances(backend, queries, new)?;
+            found.iter_mut().zip(recent).for_each(|(found, recent)| found.extend(recent));
+        }
+        Ok(found)
+    }
+
     /// Widths of walks and of searches of the tree.
     fn efs(&self, wanted: Wanted) -> (Option<usize>, Option<usize>) {
         match (wanted.ef, self.near()) {

@@ -56,7 +56,7 @@ impl Default for With {
 }
 
 impl With {
-    fn check(&self, settings: &Settings) -> Result<()> {
+    pub(super) fn check(&self, settings: &Settings) -> Result<()> {
         match &self.vectors {
             WithVectors::Nothing | WithVectors::All => Ok(()),
             WithVectors::Named(names) => {

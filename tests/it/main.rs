@@ -23,6 +23,7 @@ mod pairs;
 mod points;
 mod promises;
 mod quant;
+mod query;
 mod semantic;
 #[cfg(feature = "server")]
 mod server;

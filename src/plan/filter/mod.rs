@@ -19,7 +19,7 @@ mod tests;
 
 pub use estimate::{Estimate, estimate};
 pub use evaluate::{Passing, Points, evaluate};
-pub use shape::Shape;
+pub use shape::{Shape, distance_m};
 
 use crate::core::ids::PointId;
 use crate::store::columns::number::{Interval, Number};

@@ -122,7 +122,7 @@ fn circle(center: GeoPoint, radius: f64) -> Vec<Rectangle> {
 }
 
 /// Metres between two points on the great circle, by the haversine formula.
-fn distance_m(a: GeoPoint, b: GeoPoint) -> f64 {
+pub fn distance_m(a: GeoPoint, b: GeoPoint) -> f64 {
     let half = |degrees: f64| (degrees * (PI / 180.0) / 2.0).sin().powi(2);
     let (a_lat, b_lat) = (a.lat.to_radians().cos(), b.lat.to_radians().cos());
     let h = half(b.lat - a.lat) + a_lat * b_lat * half(b.lon - a.lon);
