@@ -13,6 +13,7 @@ pub mod indexes;
 mod json;
 pub mod payload;
 pub mod points;
+pub mod query;
 pub mod read;
 mod rights;
 pub mod search;

@@ -1,6 +1,8 @@
 //! Queries of every kind find what a plain map finds, for every tenant, whatever was written before.
 
 mod model;
+#[cfg(feature = "server")]
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
