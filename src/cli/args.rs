@@ -9,6 +9,8 @@ use crate::cli::bench::BenchArgs;
 use crate::cli::doctor::DoctorArgs;
 use crate::cli::index::IndexArgs;
 use crate::cli::ingest::IngestArgs;
+#[cfg(feature = "server")]
+use crate::cli::key::KeyArgs;
 use crate::cli::search::SearchArgs;
 #[cfg(feature = "server")]
 use crate::cli::serve::ServeArgs;
@@ -56,6 +58,9 @@ pub enum Command {
     Snapshot(SnapshotArgs),
     /// Make a new collection of a snapshot
     Restore(RestoreArgs),
+    /// Make, end and list the keys of `nearkin serve`
+    #[cfg(feature = "server")]
+    Key(KeyArgs),
     /// Find every pair of rows that are near each other, in one .npy file or between two; none is missed.
     Pairs(Box<PairsArgs>),
 }

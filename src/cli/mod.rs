@@ -6,6 +6,8 @@ mod dedup;
 mod doctor;
 mod index;
 mod ingest;
+#[cfg(feature = "server")]
+mod key;
 mod lines;
 mod pair_file;
 mod pairs;
@@ -48,6 +50,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Snapshot(args) => snapshot::snapshot(&args),
         Command::Restore(args) => snapshot::restored(&args),
+        #[cfg(feature = "server")]
+        Command::Key(args) => key::run(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

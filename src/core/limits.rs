@@ -140,3 +140,21 @@ pub const BATCH_POINTS: usize = 10_000;
 
 /// Points, values or tenants of one page: it is made whole in memory.
 pub const PAGE: usize = 100_000;
+
+/// Keys in one file, revoked ones included: it is read whole whenever it changes.
+pub const KEYS: usize = 10_000;
+
+/// Collections that one key names: each is looked at for every request.
+pub const KEY_COLLECTIONS: usize = 1000;
+
+/// Share of the workers that a key can be given, in shares of a user who was given none.
+pub const KEY_WEIGHT: u32 = 100;
+
+/// Bytes of the file of keys.
+pub const KEY_FILE_BYTES: u64 = 16 << 20;
+
+/// Keys that are none, from one address in a second: a person mistypes less often, a program that tries keys is slowed down.
+pub const KEY_FAILURES_PER_SECOND: u32 = 10;
+
+/// Addresses whose failures are counted each for itself; beyond, in the second in which they came, they share a count.
+pub const FAILING_ADDRESSES: usize = 10_000;

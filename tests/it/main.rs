@@ -16,6 +16,8 @@ mod embed;
 mod fallback;
 mod ingest;
 mod invariants;
+#[cfg(feature = "server")]
+mod key;
 mod near;
 mod options;
 mod page;
