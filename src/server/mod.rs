@@ -12,6 +12,7 @@ mod body;
 mod call;
 mod catalog;
 mod dispatch;
+pub mod fair;
 pub mod keys;
 pub mod limits;
 pub mod moment;

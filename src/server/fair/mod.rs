@@ -1,0 +1,392 @@
+//! Who works when: users share the workers by predicted cost, large requests give way between their parts.
+//!
+//! In: a user, what its request is predicted to take, and the request in parts. Out: a [`Turn`] for each part, while which one
+//! worker is held; or a refusal, when as many requests of the user wait as may. Next: `queue`, whose turn it is; `predict`, what
+//! requests take; `simulation`, what comes of it, on a clock that is made up.
+//!
+//! A turn that is dropped, however that comes about, is given back; so is the place of a request that is not waited for
+//! any longer.
+
+pub mod predict;
+pub mod queue;
+#[cfg(test)]
+mod simulation;
+
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot::{Receiver, Sender, channel};
+use tokio::task::spawn_blocking;
+
+use crate::server::fair::queue::{Place, Queue};
+use crate::server::keys::refusal::Refusal;
+use crate::server::keys::rule::User;
+use crate::server::moment::Clock;
+
+/// What a part of a request should take: so long others wait for a worker that is just taken.
+pub const PART_S: f64 = 0.002;
+
+/// Workers, and who waits for them.
+#[derive(Clone, Debug)]
+pub struct Fair {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    clock: Arc<dyn Clock>,
+    n_workers: usize,
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue<User, Sender<Turn>>,
+    n_free: usize,
+}
+
+/// A worker, held for one part of a request until this is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    inner: Arc<Inner>,
+    user: User,
+    cost_s: f64,
+    place: Place,
+    began: Duration,
+    is_given_back: bool,
+}
+
+/// A part of a request.
+pub struct Part<T> {
+    /// What it is predicted to take.
+    pub cost_s: f64,
+    /// The work, which blocks.
+    pub work: Box<dyn FnOnce() -> T + Send>,
+}
+
+/// How much there is to do, as shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Requests that wait, or parts of them.
+    pub n_waiting: usize,
+    /// Turns that were given.
+    pub n_running: usize,
+    /// Users of whom either is.
+    pub n_users: usize,
+}
+
+impl Fair {
+    /// So many workers, for each of whom so many requests of one user may wait.
+    pub fn new(n_workers: usize, limit: usize, clock: Arc<dyn Clock>) -> Self {
+        let state = State { queue: Queue::new(limit), n_free: n_workers };
+        let inner = Inner { state: Mutex::new(state), clock, n_workers, limit };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The results of all parts of a request, each done in a turn of its own.
+    ///
+    /// # Errors
+    /// `overloaded`, before anything was begun.
+    ///
+    /// # Panics
+    /// As a part does.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        user: &User,
+        weight: f64,
+        parts: Vec<Part<T>>,
+    ) -> Result<Vec<T>, Refusal> {
+        let mut left_s: f64 = parts.iter().map(|part| part.cost_s).sum();
+        let mut results = Vec::with_capacity(parts.len());
+        let mut turn: Option<Turn> = None;
+        for Part { cost_s, work } in parts {
+            let held = match turn.take() {
+                Some(turn) => turn.next(cost_s).await,
+                None => self.turn(user, weight, cost_s, left_s).await?,
+            };
+            left_s -= cost_s;
+            let done = spawn_blocking(move || {
+                let result = work();
+                (held, result)
+            });
+            let (held, result) = match done.await {
+                Ok(done) => done,
+                Err(error) => resume_unwind(error.into_panic()),
+            };
+            results.push(result);
+            turn = Some(held);
+        }
+        Ok(results)
+    }
+
+    /// A turn, once it is this user's, for a request whose first part is predicted to take `cost_s` and all of it `all_s`.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub async fn turn(
+        &self,
+        user: &User,
+        weight: f64,
+        cost_s: f64,
+        all_s: f64,
+    ) -> Result<Turn, Refusal> {
+        let (sender, turn) = channel();
+        let number = {
+            let mut state = self.inner.state();
+            let pushed = state.queue.push(user, (weight, cost_s, all_s), sender);
+            let number = pushed.map_err(|full| {
+                let seconds = (full.waiting_s / self.inner.n_workers as f64).ceil().max(1.0);
+                Refusal::overloaded(full.n_waiting, self.inner.limit, seconds as u64)
+            })?;
+            self.inner.give(&mut state);
+            number
+        };
+        Ok(Waiting { inner: Arc::clone(&self.inner), user, number, turn }.turn().await)
+    }
+
+    /// How much there is to do.
+    pub fn load(&self) -> Load {
+        let state = self.inner.state();
+        Load {
+            n_waiting: state.queue.n_waiting(),
+            n_running: self.inner.n_workers - state.n_free,
+            n_users: state.queue.n_users(),
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives turns to those whose they are, as long as workers are free.
+    fn give(self: &Arc<Self>, state: &mut State) {
+        while state.n_free > 0 {
+            let Some(next) = state.queue.pop() else { return };
+            let turn = Turn {
+                inner: Arc::clone(self),
+                user: next.user,
+                cost_s: next.cost_s,
+                place: next.place,
+                began: self.clock.now().steady,
+                is_given_back: false,
+            };
+            state.n_free -= 1;
+            if let Err(mut turn) = next.job.send(turn) {
+                turn.give_back(state);
+            }
+        }
+    }
+}
+
+impl Turn {
+    /// The turn for the next part, once it is that: others may come first.
+    pub async fn next(mut self, cost_s: f64) -> Self {
+        let (sender, turn) = channel();
+        let (inner, user) = (Arc::clone(&self.inner), self.user.clone());
+        let number = {
+            let mut state = inner.state();
+            // Before the worker is given back: whoever wants something is not forgotten.
+            let number = state.queue.push_on(&user, cost_s, self.place, sender);
+            self.give_back(&mut state);
+            inner.give(&mut state);
+            number
+        };
+        Waiting { inner, user: &user, number, turn }.turn().await
+    }
+
+    fn give_back(&mut self, state: &mut State) {
+        let took = self.inner.clock.now().steady.saturating_sub(self.began);
+        state.queue.end(&self.user, self.cost_s, took.as_secs_f64());
+        state.n_free += 1;
+        self.is_given_back = true;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.is_given_back {
+            return;
+        }
+        let inner = Arc::clone(&self.inner);
+        let mut state = inner.state();
+        self.give_back(&mut state);
+        inner.give(&mut state);
+    }
+}
+
+/// A request that waits for its turn, and gives up its place when it is dropped.
+struct Waiting<'a> {
+    inner: Arc<Inner>,
+    user: &'a User,
+    number: u64,
+    turn: Receiver<Turn>,
+}
+
+impl Waiting<'_> {
+    async fn turn(mut self) -> Turn {
+        (&mut self.turn).await.expect("who waits is in the queue until it is given a turn")
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // A turn that came and was not taken is dropped with the receiver, after this.
+        self.inner.state().queue.remove(self.user, self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::server::moment::Moment;
+
+    #[derive(Debug, Default)]
+    struct Told(AtomicU64);
+
+    impl Clock for Told {
+        fn now(&self) -> Moment {
+            let steady = Duration::from_millis(self.0.load(Ordering::Relaxed));
+            Moment { unix_ms: 0, steady }
+        }
+    }
+
+    fn user(name: &str) -> User {
+        User::Tenant(name.into())
+    }
+
+    fn fair(n_workers: usize, limit: usize) -> Fair {
+        Fair::new(n_workers, limit, Arc::new(Told::default()))
+    }
+
+    fn poll<F: Future>(future: &mut std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn loaded(n_waiting: usize, n_running: usize, n_users: usize) -> Load {
+        Load { n_waiting, n_running, n_users }
+    }
+
+    #[test]
+    fn a_turn_is_given_when_a_worker_is_free_and_given_back_when_dropped() {
+        let (fair, ann, ben) = (fair(1, 4), user("ann"), user("ben"));
+        let mut first = pin!(fair.turn(&ann, 1.0, 0.001, 0.001));
+        let Poll::Ready(Ok(turn)) = poll(&mut first) else { panic!("a worker is free") };
+        let mut second = pin!(fair.turn(&ben, 1.0, 0.001, 0.001));
+        assert!(poll(&mut second).is_pending());
+        assert_eq!(fair.load(), loaded(1, 1, 2));
+        drop(turn);
+        assert!(poll(&mut second).is_ready());
+        assert_eq!(fair.load(), loaded(0, 0, 0));
+    }
+
+    #[test]
+    fn past_the_limit_a_user_is_refused_and_another_is_not() {
+        let (fair, ann, ben) = (fair(1, 2), user("ann"), user("ben"));
+        let ask = |user: &User| {
+            let (fair, user) = (fair.clone(), user.clone());
+            Box::pin(async move { fair.turn(&user, 1.0, 3.0, 3.0).await })
+        };
+        let Poll::Ready(Ok(held)) = poll(&mut ask(&ann).as_mut()) else { panic!("one is free") };
+        let mut waiting = [ask(&ann), ask(&ann)];
+        assert!(waiting.iter_mut().all(|waiting| poll(&mut waiting.as_mut()).is_pending()));
+        let Poll::Ready(Err(refused)) = poll(&mut ask(&ann).as_mut()) else { panic!("2 wait") };
+        assert_eq!((refused.status, refused.retry_after_s), (429, Some(6)));
+        assert_eq!(refused.message, "overloaded: 2 of 2 requests wait already");
+        assert!(poll(&mut ask(&ben).as_mut()).is_pending(), "ben's own queue");
+        drop((held, waiting));
+        assert_eq!(fair.load(), loaded(0, 0, 0));
+    }
+
+    #[test]
+    fn a_request_that_is_given_up_leaves_no_place_and_no_turn_taken() {
+        let (fair, ann) = (fair(1, 8), user("ann"));
+        let ask = || {
+            let (fair, ann) = (fair.clone(), ann.clone());
+            Box::pin(async move { fair.turn(&ann, 1.0, 0.001, 0.001).await })
+        };
+        let mut held = ask();
+        let Poll::Ready(Ok(turn)) = poll(&mut held.as_mut()) else { panic!("a worker is free") };
+        let (mut given_up, mut unread, mut last) = (ask(), ask(), ask());
+        for waiting in [&mut given_up, &mut unread, &mut last] {
+            assert!(poll(&mut waiting.as_mut()).is_pending());
+        }
+        drop(given_up);
+        assert_eq!(fair.load().n_waiting, 2);
+        drop(turn);
+        // The turn lies in the channel of a request that is dropped before it looks.
+        drop(unread);
+        assert!(poll(&mut last.as_mut()).is_ready(), "it came to the next");
+        assert_eq!(fair.load(), loaded(0, 0, 0));
+    }
+
+    #[test]
+    fn between_its_parts_a_large_request_gives_way() {
+        let (fair, ann, ben) = (fair(1, 8), user("ann"), user("ben"));
+        let mut large = pin!(fair.turn(&ann, 1.0, 0.002, 1.0));
+        let Poll::Ready(Ok(part)) = poll(&mut large) else { panic!("a worker is free") };
+        let mut small = pin!(fair.turn(&ben, 1.0, 0.001, 0.001));
+        assert!(poll(&mut small).is_pending());
+        let mut next = pin!(part.next(0.002));
+        assert!(poll(&mut next).is_pending(), "ben is first");
+        let Poll::Ready(Ok(turn)) = poll(&mut small) else { panic!("it is ben's turn") };
+        drop(turn);
+        assert!(poll(&mut next).is_ready());
+    }
+
+    #[test]
+    fn parts_are_run_in_order_on_no_more_workers_than_there_are() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        let clock = Arc::new(crate::server::moment::SystemClock::default());
+        let fair = Fair::new(3, 64, clock);
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let asked: Vec<_> = (0..32usize)
+            .map(|n| {
+                let (fair, running, most) = (fair.clone(), running.clone(), most.clone());
+                let part = move |i: usize| {
+                    let (running, most) = (running.clone(), most.clone());
+                    let work = Box::new(move || {
+                        let now = running.fetch_add(1, Ordering::SeqCst) + 1;
+                        most.fetch_max(now, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        n * 10 + i
+                    });
+                    Part { cost_s: 0.001, work: work as Box<dyn FnOnce() -> usize + Send> }
+                };
+                let user = user(["ann", "ben"][n % 2]);
+                runtime.spawn(async move { fair.run(&user, 1.0, (0..5).map(part).collect()).await })
+            })
+            .collect();
+        for (n, asked) in asked.into_iter().enumerate() {
+            let results = runtime.block_on(asked).unwrap().unwrap();
+            assert_eq!(results, (0..5).map(|i| n * 10 + i).collect::<Vec<_>>());
+        }
+        let most = most.load(Ordering::SeqCst);
+        assert!((1..=3).contains(&most), "{most} at once");
+        assert_eq!(fair.load(), loaded(0, 0, 0));
+    }
+
+    #[test]
+    fn a_part_that_panics_gives_its_worker_back() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let fair = fair(1, 4);
+        let asked = fair.clone();
+        let failed = runtime.block_on(runtime.spawn(async move {
+            let work: Box<dyn FnOnce() + Send> = Box::new(|| panic!("a bug"));
+            asked.run(&user("ann"), 1.0, vec![Part { cost_s: 0.001, work }]).await
+        }));
+        assert!(failed.unwrap_err().is_panic());
+        assert_eq!(fair.load(), loaded(0, 0, 0));
+    }
+}
