@@ -8,6 +8,7 @@
 //! the `catalog`, and makes a `reply`. Beside: `upkeep`, what is done while nobody waits. Every limit is in `limits`.
 
 mod aliases;
+pub mod audit;
 mod body;
 mod call;
 mod catalog;
@@ -15,6 +16,8 @@ mod dispatch;
 pub mod fair;
 pub mod keys;
 pub mod limits;
+pub mod log;
+pub mod metrics;
 pub mod moment;
 pub mod qdrant;
 mod reply;
