@@ -55,6 +55,8 @@ pub struct Turn {
     cost_s: f64,
     place: Place,
     began: Duration,
+    /// Seconds of earlier parts.
+    earlier_s: f64,
     is_given_back: bool,
 }
 
@@ -172,6 +174,7 @@ impl Inner {
                 cost_s: next.cost_s,
                 place: next.place,
                 began: self.clock.now().steady,
+                earlier_s: 0.0,
                 is_given_back: false,
             };
             state.n_free -= 1;
@@ -185,22 +188,53 @@ impl Inner {
 impl Turn {
     /// The turn for the next part, once it is that: others may come first.
     pub async fn next(mut self, cost_s: f64) -> Self {
+        let user = self.user.clone();
+        let (earlier_s, waiting) = self.end_part(&user, cost_s);
+        let mut turn = waiting.turn().await;
+        turn.earlier_s = earlier_s;
+        turn
+    }
+
+    /// Lets others come first, if this part took its time. Blocks until it is the user's turn again.
+    ///
+    /// # Panics
+    /// In a thread that drives futures.
+    pub fn give_way(&mut self) {
+        if self.part_s() < PART_S {
+            return;
+        }
+        let user = self.user.clone();
+        let (earlier_s, waiting) = self.end_part(&user, PART_S);
+        *self = waiting.blocking_turn();
+        self.earlier_s = earlier_s;
+    }
+
+    /// Seconds that were worked in this turn and those before it.
+    pub fn worked_s(&self) -> f64 {
+        self.earlier_s + self.part_s()
+    }
+
+    fn part_s(&self) -> f64 {
+        self.inner.clock.now().steady.saturating_sub(self.began).as_secs_f64()
+    }
+
+    /// Gives the worker back and waits for the next.
+    fn end_part<'u>(&mut self, user: &'u User, cost_s: f64) -> (f64, Waiting<'u>) {
         let (sender, turn) = channel();
-        let (inner, user) = (Arc::clone(&self.inner), self.user.clone());
+        let (inner, worked_s) = (Arc::clone(&self.inner), self.worked_s());
         let number = {
             let mut state = inner.state();
             // Before the worker is given back: whoever wants something is not forgotten.
-            let number = state.queue.push_on(&user, cost_s, self.place, sender);
+            let number = state.queue.push_on(user, cost_s, self.place, sender);
             self.give_back(&mut state);
             inner.give(&mut state);
             number
         };
-        Waiting { inner, user: &user, number, turn }.turn().await
+        (worked_s, Waiting { inner, user, number, turn })
     }
 
     fn give_back(&mut self, state: &mut State) {
-        let took = self.inner.clock.now().steady.saturating_sub(self.began);
-        state.queue.end(&self.user, self.cost_s, took.as_secs_f64());
+        state.queue.end(&self.user, self.cost_s, self.part_s());
         state.n_free += 1;
         self.is_given_back = true;
     }
@@ -226,9 +260,17 @@ struct Waiting<'a> {
     turn: Receiver<Turn>,
 }
 
+const WAITS: &str = "who waits is in the queue until it is given a turn";
+
 impl Waiting<'_> {
     async fn turn(mut self) -> Turn {
-        (&mut self.turn).await.expect("who waits is in the queue until it is given a turn")
+        (&mut self.turn).await.expect(WAITS)
+    }
+
+    fn blocking_turn(mut self) -> Turn {
+        // The receiver is taken out, as this cannot be: it gives its place up when dropped.
+        let (_, nobody) = channel();
+        std::mem::replace(&mut self.turn, nobody).blocking_recv().expect(WAITS)
     }
 }
 
@@ -340,6 +382,40 @@ mod tests {
         let Poll::Ready(Ok(turn)) = poll(&mut small) else { panic!("it is ben's turn") };
         drop(turn);
         assert!(poll(&mut next).is_ready());
+    }
+
+    #[test]
+    fn work_that_blocks_gives_way_once_it_took_its_time() {
+        let clock = Arc::new(Told::default());
+        let fair = Fair::new(1, 8, Arc::clone(&clock) as Arc<dyn Clock>);
+        let (ann, ben) = (user("ann"), user("ben"));
+        let Poll::Ready(Ok(mut held)) = poll(&mut pin!(fair.turn(&ann, 1.0, 0.002, 1.0))) else {
+            panic!("a worker is free")
+        };
+        let mut small = pin!(fair.turn(&ben, 1.0, 0.001, 0.001));
+        assert!(poll(&mut small).is_pending());
+        clock.0.store(1, Ordering::Relaxed);
+        held.give_way();
+        assert!(poll(&mut small).is_pending(), "it took no time yet");
+        clock.0.store(5, Ordering::Relaxed);
+        let large = std::thread::spawn(move || {
+            held.give_way();
+            held
+        });
+        let turn = loop {
+            if let Poll::Ready(turn) = poll(&mut small) {
+                break turn.unwrap();
+            }
+            std::thread::yield_now();
+        };
+        assert!(!large.is_finished(), "ben works now");
+        clock.0.store(7, Ordering::Relaxed);
+        drop(turn);
+        let held = large.join().unwrap();
+        clock.0.store(8, Ordering::Relaxed);
+        assert!((held.worked_s() - 0.006).abs() < 1e-9, "5 ms before and 1 ms after");
+        drop(held);
+        assert_eq!(fair.load(), loaded(0, 0, 0));
     }
 
     #[test]
