@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::cli::args::parse_bytes;
 use crate::cli::{complain, pool, say};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::limits::Deadlines;
+use crate::server::log::Log;
+use crate::server::moment::SystemClock;
 use crate::server::{ServeSettings, Server};
 
 #[derive(Debug, clap::Args)]
@@ -26,22 +29,22 @@ pub struct ServeArgs {
     /// Memory for vectors and their codes, of each collection
     #[arg(long, default_value = "16GiB", value_name = "BYTES", value_parser = parse_bytes)]
     pub memory: u64,
+
+    /// Name under which it is reached, beside localhost; without, any name if it listens for others
+    #[arg(long, value_name = "NAME")]
+    pub allowed_host: Vec<String>,
 }
 
 pub fn run(args: &ServeArgs) -> Result<u8> {
-    if !args.bind.ip().is_loopback() {
-        let message = format!(
-            "{}, expected an address of this machine alone, as 127.0.0.1: there are no keys",
-            args.bind
-        );
-        return Err(Error::usage("insecure_bind", message));
-    }
     let server = Server::start(ServeSettings {
         data: args.data.clone(),
         bind: args.bind,
         pool: pool(args.threads)?,
         budget_bytes: args.memory,
         deadlines: Deadlines::default(),
+        hosts: args.allowed_host.clone(),
+        log: Log::new(Box::new(std::io::stderr())),
+        clock: Arc::new(SystemClock::default()),
     })?;
     ctrlc::set_handler(server.stopper()).map_err(|error| {
         Error::new(ErrorKind::Io, "signals", format!("cannot be listened to: {error}"))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{At, Disk, FileDisk, Mode};
 
 const FILE: &str = ".aliases.json";
@@ -85,14 +85,16 @@ impl Aliases {
     /// # Errors
     /// `alias_not_found`.
     pub fn delete(&mut self, alias: &str) -> Result<String> {
-        self.0.remove(alias).ok_or_else(|| {
-            let message = format!("there is no alias {alias:?}");
-            Error::new(crate::error::ErrorKind::NotFound, "alias_not_found", message)
-        })
+        self.0.remove(alias).ok_or_else(|| no_alias(alias))
     }
 
     /// Takes all aliases of a collection away.
     pub fn forget(&mut self, collection: &str) {
         self.0.retain(|_, own| own != collection);
     }
+}
+
+/// There is no alias of this name, or not for whoever asks.
+pub fn no_alias(alias: &str) -> Error {
+    Error::new(ErrorKind::NotFound, "alias_not_found", format!("there is no alias {alias:?}"))
 }

@@ -128,6 +128,11 @@ impl Pace {
 }
 
 impl Received {
+    /// Bytes as they were sent.
+    pub fn n_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The bytes, expanded if they were packed.
     ///
     /// # Errors

@@ -1,29 +1,22 @@
 //! A request whose headers were read, whose key was checked and whose collection was found.
 
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::Collection;
+use crate::plan::cost::Way;
 use crate::server::catalog::{Catalog, Entry};
+use crate::server::dispatch::Shared;
+use crate::server::fair::Turn;
+pub use crate::server::keys::rule::Caller;
 use crate::server::reply::Refusal;
 use crate::server::router::unescaped;
 
-/// Who asks. Nothing but a key says so.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Caller {
-    /// The tenant that the key is of; every point is there for a key without.
-    pub tenant: Option<Arc<str>>,
-}
-
-impl Caller {
-    /// The tenant.
-    pub fn tenant(&self) -> Option<&str> {
-        self.tenant.as_deref()
-    }
-}
-
 /// A request.
 pub struct Call<'a> {
+    /// What all requests share.
+    pub shared: &'a Shared,
     /// Collections and aliases.
     pub catalog: &'a Catalog,
     /// The collection, where the route is of one that is there.
@@ -40,9 +33,20 @@ pub struct Call<'a> {
     pub is_ready: bool,
     /// When the request came.
     pub began: Instant,
+    /// The worker that this request has, if it needs one.
+    pub turn: RefCell<Option<Turn>>,
+    /// The way that was taken to search, the last of several.
+    pub plan: Cell<Option<Way>>,
 }
 
 impl Call<'_> {
+    /// Lets others come first, if this request took its time. Between any two parts of a large one.
+    pub fn give_way(&self) {
+        if let Some(turn) = &mut *self.turn.borrow_mut() {
+            turn.give_way();
+        }
+    }
+
     /// What stands in these braces of the route.
     pub fn segment(&self, name: &str) -> &str {
         let found = self.segments.iter().find(|(own, _)| *own == name);

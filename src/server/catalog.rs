@@ -10,6 +10,7 @@ use rayon::ThreadPool;
 use crate::engine::{self, Collection, Settings, Writer, collections, folder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::aliases::Aliases;
+use crate::server::keys::refusal::Refusal;
 use crate::store::disk::{At, Disk, FileDisk, Lock};
 
 /// The file that is locked while a server has the folder.
@@ -128,6 +129,13 @@ impl Catalog {
         target.and_then(|name| self.of_name(&name)).ok_or_else(|| not_found(name))
     }
 
+    /// The name of the collection that is meant by a name or an alias; what is neither is a name of nothing.
+    pub fn meant(&self, name: &str) -> String {
+        let aliases = self.aliases.read().expect("no holder panics");
+        let is_alias = self.of_name(name).is_none();
+        aliases.get(name).filter(|_| is_alias).unwrap_or(name).to_owned()
+    }
+
     /// The collection of this name.
     pub fn of_name(&self, name: &str) -> Option<Arc<Entry>> {
         self.entries.read().expect("no holder panics").get(name).cloned()
@@ -203,6 +211,6 @@ impl Catalog {
 
 /// There is no collection of this name, or not for whoever asks.
 pub fn not_found(name: &str) -> Error {
-    let message = format!("there is no collection {name:?}");
-    Error::new(ErrorKind::NotFound, "collection_not_found", message)
+    let refusal = Refusal::collection_not_found(name);
+    Error::new(ErrorKind::NotFound, refusal.code, refusal.message)
 }

@@ -1,5 +1,7 @@
 //! From the headers of a request to its answer: route, key, body, collection, worker, in this order.
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,19 +10,26 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::OwnedMutexGuard;
 
+use crate::error::Error;
+use crate::plan::cost::Way;
 use crate::server::body::{self, Bodies, Received};
 use crate::server::call::{Call, Caller};
 use crate::server::catalog::{Catalog, Entry};
+use crate::server::fair::Turn;
+use crate::server::keys;
+use crate::server::keys::gate::{Gate, Head};
+use crate::server::ledger::{Ledger, Page};
 use crate::server::limits::{Deadlines, HEADER_BYTES, URI_BYTES};
+use crate::server::metrics::{Gauges, TenantClass};
 use crate::server::reply::{Answer, Refusal};
 use crate::server::router::{self, Found, On, Route, Scope};
 use crate::server::routes::ROUTES;
-use crate::server::work::Work;
+use crate::server::work::{Task, Work};
 
 /// What all requests share.
 pub struct Shared {
@@ -34,50 +43,135 @@ pub struct Shared {
     pub deadlines: Deadlines,
     /// Whether all collections were opened.
     pub is_ready: AtomicBool,
+    /// Keys.
+    pub gate: Gate,
+    /// What is written down.
+    pub ledger: Ledger,
 }
 
-/// The answer to a request.
+impl Shared {
+    /// What is measured, as text.
+    ///
+    /// # Errors
+    /// Those of reading collections.
+    pub fn metrics_text(&self) -> Result<String, Error> {
+        let entries = self.catalog.entries();
+        let mut memory = BTreeMap::<&'static str, u64>::new();
+        for entry in &entries {
+            for (part, n_bytes) in entry.collection()?.facts()?.parts() {
+                *memory.entry(part).or_default() += n_bytes;
+            }
+        }
+        Ok(self.ledger.metrics().text(&Gauges {
+            load: Some(self.work.load()),
+            n_collections: entries.len() as u64,
+            memory: memory.into_iter().collect(),
+            is_degraded: self.gate.ring().trouble().is_some(),
+            n_panics: self.work.n_incidents(),
+        }))
+    }
+}
+
+/// The answer to a request from this address.
 pub async fn answer(
     shared: &Arc<Shared>,
     request: Request<Incoming>,
+    address: IpAddr,
     began: Instant,
 ) -> Response<Full<Bytes>> {
-    match answered(shared, request, began).await {
-        Ok(reply) => reply.response(),
-        Err(refusal) => refusal.response(began),
+    let mut page = shared.ledger.page(request.method().as_str());
+    let mut response = match answered(shared, request, address, began, &mut page).await {
+        Ok(reply) => {
+            page.answered(StatusCode::OK.as_u16(), None);
+            reply.response()
+        }
+        Err(refusal) => {
+            page.answered(refusal.status().as_u16(), Some(refusal.code()));
+            refusal.response(began)
+        }
+    };
+    if let Ok(id) = HeaderValue::from_str(page.id()) {
+        response.headers_mut().insert("x-request-id", id);
     }
+    response
 }
 
-async fn answered(shared: &Arc<Shared>, request: Request<Incoming>, began: Instant) -> Answer {
+async fn answered(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+    address: IpAddr,
+    began: Instant,
+    page: &mut Page<'_>,
+) -> Answer {
     let (parts, body) = request.into_parts();
     check_head(&parts)?;
     let (route, segments) = router::find(ROUTES, &parts.method, parts.uri.path())?;
-    let is_ready = shared.is_ready.load(Ordering::Relaxed);
+    page.route = Some(route);
+    let caller = admitted(shared, &parts, address, (route, &segments), page)?;
     let query = parts.uri.query().unwrap_or_default().to_owned();
     if route.scope == Scope::Open {
         // What says whether the server lives must not wait for a worker, and asks nothing of anybody.
-        let job = Job::new((route, segments), query, began);
-        return job.run(&shared.catalog, is_ready);
+        return Job::new((route, segments), query, caller, began).run(shared, None).answer;
     }
-    // Keys come here: before the body.
-    let caller = Caller::default();
     body::check(&parts.headers)?;
     let body = shared.bodies.read(&parts.headers, body, shared.deadlines.body).await?;
-    let place = shared.work.place()?;
+    let _place = shared.work.place(&caller)?;
     let entry = entry(shared, route, &segments)?;
     let writing = match (&entry, route.on) {
         (Some(entry), On::Change) => Some(Arc::clone(&entry.writing).lock_owned().await),
         _ => None,
     };
-    let job = Job::new((route, segments), query, began);
-    let job = Job { caller, body, entry, writing, ..job };
-    let (own, suspect) = (Arc::clone(shared), job.entry.clone());
-    let done = shared.work.run(place, move || job.run(&own.catalog, is_ready)).await;
-    done.unwrap_or_else(|incident| {
+    let name = page.collection.clone().unwrap_or_default();
+    let task = Task { route: route.path, collection: &name, n_bytes: body.n_bytes() };
+    let (asks, own, suspect) = (caller.clone(), Arc::clone(shared), entry.clone());
+    let job = Job::new((route, segments), query, caller, began);
+    let job = Job { body, entry, writing, ..job };
+    let done = shared.work.run(&asks, task, move |turn| job.run(&own, Some(turn))).await;
+    let done = done.inspect_err(|_| {
         // What panicked may have left it half-way: opening it anew checks it.
         suspect.iter().for_each(|entry| entry.close());
-        Err(incident)
-    })
+    })?;
+    shared.work.learn(task, done.worked_s);
+    (page.plan, page.class) = (done.plan, done.class);
+    done.answer
+}
+
+/// Who asks, before a byte of the body is read.
+fn admitted(
+    shared: &Shared,
+    parts: &Parts,
+    address: IpAddr,
+    (route, segments): (&Route, &[(&'static str, String)]),
+    page: &mut Page<'_>,
+) -> Result<Caller, Refusal> {
+    let named = segments.iter().find(|(name, _)| *name == "collection").map(|(_, name)| name);
+    page.collection = named.map(|name| shared.catalog.meant(name));
+    // Whether there is one is for the handler to say, as of one that is there for nobody.
+    let is_asked = (route.on, route.scope) == (On::Name, Scope::Read);
+    let head = Head {
+        headers: &parts.headers,
+        uri: &parts.uri,
+        address,
+        need: route.scope.need(),
+        collection: page.collection.as_deref().filter(|_| !is_asked),
+    };
+    match shared.gate.admit(&head, shared.ledger.now()) {
+        Ok(caller) => {
+            page.admitted(&caller);
+            Ok(caller)
+        }
+        Err(mut denied) => {
+            page.denied(&denied);
+            if let Some(trouble) = shared.gate.ring().trouble() {
+                shared.ledger.note(&format!("keys cannot be read: {trouble}"));
+            }
+            if let (404, Some(name)) = (denied.refusal.status, named) {
+                // By the name that it was asked for.
+                denied.refusal = keys::refusal::Refusal::collection_not_found(name);
+            }
+            Err(Refusal::from(denied.refusal).closing())
+        }
+    }
 }
 
 /// The collection that a route is of.
@@ -104,32 +198,57 @@ struct Job {
     began: Instant,
 }
 
+/// What a worker did.
+struct Done {
+    answer: Answer,
+    plan: Option<Way>,
+    class: Option<TenantClass>,
+    worked_s: f64,
+}
+
 impl Job {
-    /// Of a request without a body, by anyone, for no collection.
-    fn new(found: Found, query: String, began: Instant) -> Self {
-        let (caller, body) = (Caller::default(), Received::default());
-        Self { found, caller, query, body, entry: None, writing: None, began }
+    /// Of a request without a body, for no collection.
+    fn new(found: Found, query: String, caller: Caller, began: Instant) -> Self {
+        Self { found, caller, query, body: Received::default(), entry: None, writing: None, began }
     }
 
-    fn run(self, catalog: &Catalog, is_ready: bool) -> Answer {
+    fn run(self, shared: &Shared, turn: Option<Turn>) -> Done {
         let (route, segments) = self.found;
-        let body = self.body.expanded()?;
+        let body = match self.body.expanded() {
+            Ok(body) => body,
+            Err(refusal) => {
+                let worked_s = turn.map_or(0.0, |turn| turn.worked_s());
+                return Done { answer: Err(refusal), plan: None, class: None, worked_s };
+            }
+        };
         let call = Call {
-            catalog,
+            shared,
+            catalog: &shared.catalog,
             entry: self.entry.as_deref(),
             caller: &self.caller,
             segments: &segments,
             query: &self.query,
             body: &body,
-            is_ready,
+            is_ready: shared.is_ready.load(Ordering::Relaxed),
             began: self.began,
+            turn: RefCell::new(turn),
+            plan: Cell::new(None),
         };
         let answer = (route.handler)(&call);
         if self.writing.is_some() {
             call.entry().mark_changed();
         }
-        answer
+        let worked_s = call.turn.borrow().as_ref().map_or(0.0, Turn::worked_s);
+        Done { answer, plan: call.plan.get(), class: class(&call), worked_s }
     }
+}
+
+/// How large the tenant of a request is, where it asks a collection.
+fn class(call: &Call<'_>) -> Option<TenantClass> {
+    let tenant = call.caller.tenant()?;
+    let n_points = call.entry?.collection().and_then(|own| own.count_of_tenant(tenant));
+    // What cannot be counted is not there any more.
+    Some(TenantClass::new(Some(n_points.unwrap_or(0))))
 }
 
 /// Fails for a head that no client of ours sends.
@@ -148,25 +267,5 @@ fn check_head(parts: &Parts) -> Result<(), Refusal> {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Err(Refusal::new(status, message).closing());
     }
-    check_origin(&parts.headers)
-}
-
-/// Fails for a request that a page of another site lets its reader's browser send; also if that site's name leads here, which
-/// is why names other than that of this machine are not taken from pages.
-fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
-    let origin =
-        text(origin).and_then(|origin| origin.split_once("://").map(|(_, at)| at.to_owned()));
-    let host = headers.get(HOST).and_then(text);
-    let is_here = |host: &String| {
-        let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
-        let address = name.trim_start_matches('[').trim_end_matches(']');
-        name == "localhost" || address.parse::<IpAddr>().is_ok()
-    };
-    if host.is_some() && host == origin && host.as_ref().is_some_and(is_here) {
-        return Ok(());
-    }
-    let message = "origin_foreign: pages of other sites may not ask";
-    Err(Refusal::new(StatusCode::FORBIDDEN, message).closing())
+    Ok(())
 }

@@ -92,6 +92,8 @@ pub struct Gauges {
     pub memory: Vec<(&'static str, u64)>,
     /// Whether something is worse than it should be: a card lost, keys unreadable.
     pub is_degraded: bool,
+    /// Panics that were contained, since the server began.
+    pub n_panics: u64,
 }
 
 /// All that is counted and timed.
@@ -99,7 +101,6 @@ pub struct Gauges {
 pub struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, &'static str, u16), u64>>,
     latencies: [[Histogram; PLANS.len()]; TenantClass::EVERY.len()],
-    panics: AtomicU64,
     audit_failures: AtomicU64,
 }
 
@@ -118,11 +119,6 @@ impl Metrics {
         drop(requests);
         let plan = PLANS.iter().position(|&plan| plan == seen.plan).unwrap_or(0);
         self.latencies[seen.class as usize][plan].add(seen.seconds);
-    }
-
-    /// Counts a panic that was contained: a bug of ours.
-    pub fn count_panic(&self) {
-        self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a line that could not be added to the audit file.
@@ -159,8 +155,6 @@ impl Metrics {
                 text.histogram("request_seconds", labels, &histograms[plan])?;
             }
         }
-        let panics = self.panics.load(Ordering::Relaxed);
-        text.single("panics_total", "counter", "Contained panics: bugs.", panics)?;
         let failures = self.audit_failures.load(Ordering::Relaxed);
         let about = "Lines that could not be added to the audit file.";
         text.single("audit_failures_total", "counter", about, failures)?;
@@ -181,6 +175,7 @@ impl Gauges {
             let users = load.n_users as u64;
             text.single("users_active", "gauge", "Tenants and keys that want something.", users)?;
         }
+        text.single("panics_total", "counter", "Contained panics: bugs.", self.n_panics)?;
         text.single("collections", "gauge", "Collections.", self.n_collections)?;
         let about = "Bytes in memory or mapped, by part, of all collections together.";
         text.head("memory_bytes", "gauge", about)?;
@@ -340,10 +335,10 @@ mod tests {
         metrics.observe(&ok);
         metrics.observe(&ok);
         metrics.observe(&Observed { status: 429, ..ok });
-        metrics.count_panic();
         let load = Load { n_waiting: 3, n_running: 2, n_users: 4 };
         let memory = vec![("rows", 1 << 20), ("odd \"part\"\\", 7)];
-        let gauges = Gauges { load: Some(load), n_collections: 9, memory, is_degraded: true };
+        let gauges =
+            Gauges { load: Some(load), n_collections: 9, memory, is_degraded: true, n_panics: 1 };
         let text = metrics.text(&gauges);
         let samples = samples(&text);
         let of = |status: u16| {

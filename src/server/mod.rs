@@ -4,8 +4,9 @@
 //! JSON bodies; the library below blocks and knows none of them.
 //!
 //! A request's way: `serve` accepts its connection, `watched` closes it if its client keeps it waiting; `dispatch` finds its route
-//! in `routes`, reads its `body`, and gives it to a worker of `work`; a handler of `qdrant` reads it, asks a collection of
-//! the `catalog`, and makes a `reply`. Beside: `upkeep`, what is done while nobody waits. Every limit is in `limits`.
+//! in `routes`, asks `keys` who sends it, reads its `body`, and gives it to a worker of `work`; a handler of `qdrant` reads it, asks a collection of
+//! the `catalog`, and makes a `reply`. Beside: `fair`, who works when; `ledger`, what is
+//! written down (`log`, `audit`, `metrics`); `upkeep`, what is done while nobody waits. Every limit is in `limits`.
 
 mod aliases;
 pub mod audit;
@@ -15,6 +16,7 @@ mod catalog;
 mod dispatch;
 pub mod fair;
 pub mod keys;
+mod ledger;
 pub mod limits;
 pub mod log;
 pub mod metrics;

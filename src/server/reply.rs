@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::error::{Error, ErrorKind};
+use crate::server::keys;
 
 /// What a handler gives: an answer, or why there is none.
 pub type Answer = Result<Reply, Refusal>;
@@ -107,6 +108,11 @@ impl Refusal {
         Self { message, ..self }
     }
 
+    /// The stable word that the message begins with.
+    pub fn code(&self) -> &str {
+        self.message.split(':').next().unwrap_or_default()
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -132,6 +138,18 @@ impl Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         Self::new(status(&error), error.to_string())
+    }
+}
+
+impl From<keys::refusal::Refusal> for Refusal {
+    /// What goes no further was not read.
+    fn from(refused: keys::refusal::Refusal) -> Self {
+        let status = StatusCode::from_u16(refused.status).expect("refusals have known statuses");
+        let refusal = Self::new(status, format!("{}: {}", refused.code, refused.message));
+        match refused.retry_after_s {
+            Some(seconds) => refusal.with(RETRY_AFTER, seconds.to_string()),
+            None => refusal,
+        }
     }
 }
 

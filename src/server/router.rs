@@ -4,6 +4,7 @@ use hyper::header::ALLOW;
 use hyper::{Method, StatusCode};
 
 use crate::server::call::Call;
+use crate::server::keys::{self, rule::Need};
 use crate::server::reply::{Answer, Refusal};
 
 /// What a key must allow.
@@ -17,6 +18,24 @@ pub enum Scope {
     Write,
     /// Making, changing and deleting collections.
     Admin,
+    /// Reading what is measured.
+    Metrics,
+    /// Nothing more than that it is live.
+    Any,
+}
+
+impl Scope {
+    /// As keys are checked by.
+    pub fn need(self) -> Need {
+        match self {
+            Self::Open => Need::Nothing,
+            Self::Any => Need::Key,
+            Self::Read => Need::Scope(keys::rule::Scope::Read),
+            Self::Write => Need::Scope(keys::rule::Scope::Write),
+            Self::Admin => Need::Scope(keys::rule::Scope::Admin),
+            Self::Metrics => Need::Scope(keys::rule::Scope::Metrics),
+        }
+    }
 }
 
 /// What a route works on.

@@ -33,10 +33,11 @@ const ADMIN_ALL: (Scope, On) = (Scope::Admin, On::Server);
 
 /// All routes; of two that fit a path the first is taken.
 pub const ROUTES: &[Route] = &[
-    route("GET", "/", OPEN, root),
+    route("GET", "/", (Scope::Any, On::Server), root),
     route("GET", "/healthz", OPEN, healthz),
     route("GET", "/livez", OPEN, healthz),
     route("GET", "/readyz", OPEN, readyz),
+    route("GET", "/metrics", (Scope::Metrics, On::Server), metrics),
     route("GET", "/collections", LIST, collections::list),
     route("GET", "/aliases", LIST, aliases::list),
     route("POST", "/collections/aliases", ADMIN_ALL, aliases::change),
@@ -107,6 +108,10 @@ fn readyz(call: &Call<'_>) -> Answer {
     }
     let message = "opening: collections are being opened";
     Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
+}
+
+fn metrics(call: &Call<'_>) -> Answer {
+    Ok(Reply::text(call.shared.metrics_text()?))
 }
 
 fn no_shards(_: &Call<'_>) -> Answer {

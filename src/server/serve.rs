@@ -1,7 +1,7 @@
 //! The server: connections in, each request to its route, and an orderly end.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,10 +20,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::server::audit::Audit;
 use crate::server::body::Bodies;
 use crate::server::catalog::{Catalog, Opening};
 use crate::server::dispatch::{Shared, answer};
+use crate::server::keys::gate::Gate;
+use crate::server::keys::ring::Ring;
+use crate::server::keys::sites::{Sites, check_bind};
+use crate::server::ledger::Ledger;
 use crate::server::limits::{CONNECTIONS, Deadlines, HEAD_BYTES, HEADERS};
+use crate::server::log::Log;
+use crate::server::moment::Clock;
 use crate::server::upkeep;
 use crate::server::watched::{Phase, Watched};
 use crate::server::work::Work;
@@ -33,6 +40,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Threads that read and write sockets: they do nothing else.
 const SOCKET_THREADS: usize = 2;
+
+/// The audit file in the folder of collections.
+const AUDIT: &str = "audit.jsonl";
 
 /// What a server is made of.
 pub struct ServeSettings {
@@ -46,6 +56,12 @@ pub struct ServeSettings {
     pub budget_bytes: u64,
     /// How long it waits for what.
     pub deadlines: Deadlines,
+    /// Names under which it is reached, beside those of this machine for itself; any, if it listens for others and this is empty.
+    pub hosts: Vec<String>,
+    /// Where its log goes.
+    pub log: Log,
+    /// What tells the time.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// A server that runs in threads of its own, until it is stopped or dropped.
@@ -60,11 +76,16 @@ impl Server {
     /// Starts a server: it listens when this returns, and opens its collections.
     ///
     /// # Errors
-    /// `locked` if another has the folder; those of the folder and of the socket.
+    /// `insecure_bind` if others could reach it without a key; `locked` if another has the folder; those of keys, of the folder
+    /// and of the socket.
     pub fn start(settings: ServeSettings) -> Result<Self> {
-        let ServeSettings { data, bind, pool, budget_bytes, deadlines } = settings;
+        let ServeSettings { data, bind, pool, budget_bytes, deadlines, hosts, log, clock } =
+            settings;
+        let ring = Ring::open(&data)?;
+        check_bind(bind, ring.has_keys())?;
         let n_workers = 2 * pool.current_num_threads().max(2);
         let catalog = Arc::new(Catalog::open(&data, Opening { pool, budget_bytes })?);
+        let audit = Audit::open(&data.join(AUDIT))?;
         let runtime = runtime(n_workers).at("start threads of", &data)?;
         let socket = |error: std::io::Error| {
             Error::new(ErrorKind::Io, "bind", format!("cannot listen at {bind}: {error}"))
@@ -74,10 +95,12 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
             catalog,
-            work: Work::new(n_workers),
+            work: Work::new(n_workers, Arc::clone(&clock)),
             bodies: Bodies::default(),
             deadlines,
             is_ready: AtomicBool::new(false),
+            gate: Gate::new(ring, Sites::new(bind.ip(), hosts)),
+            ledger: Ledger::new(clock, log, audit)?,
         });
         let own = Arc::clone(&shared);
         let thread = std::thread::spawn(move || run(runtime, listener, &own, stopped));
@@ -121,10 +144,11 @@ impl Drop for Server {
 }
 
 fn runtime(n_workers: usize) -> std::io::Result<Runtime> {
-    // One thread more for upkeep, and one to open collections.
+    // A request that gives way keeps its thread: there are threads for all there can be, though few of them work at once. One
+    // more is for upkeep, and one to open collections.
     Builder::new_multi_thread()
         .worker_threads(SOCKET_THREADS)
-        .max_blocking_threads(n_workers + 2)
+        .max_blocking_threads(CONNECTIONS + n_workers + 2)
         .thread_name("nearkin-serve")
         .enable_all()
         .build()
@@ -176,8 +200,9 @@ async fn accept(
 ) {
     while let Ok(permit) = Arc::clone(connections).acquire_owned().await {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let serving = serve(stream, Arc::clone(shared), stopped.clone(), permit);
+            Ok((stream, from)) => {
+                let from = (stream, from.ip());
+                let serving = serve(from, Arc::clone(shared), stopped.clone(), permit);
                 tokio::spawn(serving);
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,
@@ -187,7 +212,7 @@ async fn accept(
 
 /// Answers the requests of one connection.
 async fn serve(
-    stream: TcpStream,
+    (stream, address): (TcpStream, IpAddr),
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
@@ -200,7 +225,7 @@ async fn serve(
         let (shared, phase) = (Arc::clone(&shared), Arc::clone(&phase));
         async move {
             phase.answering();
-            let response = answer(&shared, request, Instant::now()).await;
+            let response = answer(&shared, request, address, Instant::now()).await;
             phase.answered();
             Ok::<_, std::convert::Infallible>(response)
         }

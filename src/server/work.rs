@@ -1,68 +1,90 @@
-//! Where requests are worked on: engine calls block, so that they have threads of their own, with a bounded queue before them.
+//! Where requests are worked on: engine calls block, so that they have threads of their own, which users share.
 
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::StatusCode;
-use hyper::header::RETRY_AFTER;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
+use crate::server::fair::predict::Predictor;
+use crate::server::fair::{Fair, Load, PART_S, Place, Turn};
+use crate::server::keys::rule::Caller;
 use crate::server::limits::QUEUE;
+use crate::server::moment::Clock;
 use crate::server::reply::Refusal;
 
-/// Workers, and the queue before them.
+/// Workers, and who waits for them.
 pub struct Work {
-    places: Arc<Semaphore>,
-    workers: Arc<Semaphore>,
+    fair: Fair,
+    predictor: Predictor,
     incidents: AtomicU64,
 }
 
-/// A place in the queue, until it is dropped.
-pub struct Place(OwnedSemaphorePermit);
+/// What is to be done, as far as it says how long that takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    /// Pattern of the route.
+    pub route: &'static str,
+    /// The collection.
+    pub collection: &'a str,
+    /// How much was sent: the more, the longer.
+    pub n_bytes: usize,
+}
+
+impl Task<'_> {
+    /// What a prediction is for one of.
+    fn n_units(&self) -> usize {
+        1 + self.n_bytes / 1024
+    }
+}
 
 impl Work {
     /// So many workers.
-    pub fn new(n_workers: usize) -> Self {
-        let places = Arc::new(Semaphore::new(QUEUE + n_workers));
-        let workers = Arc::new(Semaphore::new(n_workers));
-        Self { places, workers, incidents: AtomicU64::new(0) }
+    pub fn new(n_workers: usize, clock: Arc<dyn Clock>) -> Self {
+        let fair = Fair::new(n_workers, QUEUE, clock);
+        Self { fair, predictor: Predictor::default(), incidents: AtomicU64::new(0) }
     }
 
-    /// A place in the queue.
+    /// A place among the requests of the caller, whatever it waits for, until it is dropped.
     ///
     /// # Errors
     /// `overloaded`, 429, if there is none.
-    pub fn place(&self) -> Result<Place, Refusal> {
-        Arc::clone(&self.places).try_acquire_owned().map(Place).map_err(|_| {
-            let message = format!("overloaded: {QUEUE} requests are waiting");
-            Refusal::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, "1")
-        })
+    pub fn place(&self, caller: &Caller) -> Result<Place, Refusal> {
+        Ok(self.fair.place(&caller.user())?)
     }
 
-    /// What `job` returns, once a worker is free. Whoever stops waiting before that has asked for nothing; a job that has begun
-    /// is done to its end, whoever waits for it.
+    /// What `job` returns, once it is the caller's turn. Whoever stops waiting before that has asked for nothing; a job that has
+    /// begun is done to its end, whoever waits for it.
     ///
     /// # Errors
-    /// `incident`, 500, if the job panics: that is a bug of ours, of which the log of the server says more.
+    /// `overloaded`, 429; `incident`, 500, if the job panics: that is a bug of ours, of which the log of the server says more.
     pub async fn run<T: Send + 'static>(
         &self,
-        place: Place,
-        job: impl FnOnce() -> T + Send + 'static,
+        caller: &Caller,
+        task: Task<'_>,
+        job: impl FnOnce(Turn) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let worker = Arc::clone(&self.workers).acquire_owned().await;
-        let working = spawn_blocking(move || {
-            let _held = (place.0, worker);
-            job()
-        });
-        working.await.map_err(|error| match error.try_into_panic() {
+        let all_s = self.predictor.predict(task.route, task.collection, task.n_units());
+        let user = caller.user();
+        let turn = self.fair.turn(&user, caller.weight(), all_s.min(PART_S), all_s).await?;
+        spawn_blocking(move || job(turn)).await.map_err(|error| match error.try_into_panic() {
             Ok(panic) => self.incident(&*panic),
             Err(_) => Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "shutting_down: the server stops".to_owned(),
             ),
         })
+    }
+
+    /// Takes in what a task took.
+    pub fn learn(&self, task: Task<'_>, worked_s: f64) {
+        self.predictor.learn(task.route, task.collection, task.n_units(), worked_s);
+    }
+
+    /// How much there is to do.
+    pub fn load(&self) -> Load {
+        self.fair.load()
     }
 
     /// Says on the standard error what happened, and to the client under which number.
@@ -84,67 +106,54 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::moment::SystemClock;
+
+    const TASK: Task<'static> = Task { route: "/x", collection: "", n_bytes: 0 };
 
     fn with_work(test: impl AsyncFnOnce(Work)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
-        runtime.unwrap().block_on(test(Work::new(2)));
+        let work = Work::new(2, Arc::new(SystemClock::default()));
+        runtime.unwrap().block_on(test(work));
     }
 
     #[test]
     fn a_panic_is_an_answer_with_a_number_and_the_next_job_is_done() {
         with_work(async |work| {
+            let local = Caller::local();
             for number in 1..4 {
-                let panics = work.run(work.place().unwrap(), || panic!("a bug")).await;
+                let panics = work.run(&local, TASK, |_| panic!("a bug")).await;
                 let refusal = Result::<(), _>::unwrap_err(panics);
                 assert_eq!(refusal.status(), StatusCode::INTERNAL_SERVER_ERROR);
                 assert_eq!(work.n_incidents(), number);
-                assert_eq!(work.run(work.place().unwrap(), || 7).await, Ok(7));
+                assert_eq!(work.run(&local, TASK, |_| 7).await, Ok(7));
             }
+            assert_eq!(work.load().n_running, 0);
         });
     }
 
     #[test]
     fn past_the_queue_requests_are_refused_until_there_is_a_place() {
         with_work(async |work| {
-            let mut places: Vec<Place> = (0..QUEUE + 2).map(|_| work.place().unwrap()).collect();
-            let refusal = work.place().err().unwrap();
+            let local = Caller::local();
+            let mut places: Vec<Place> =
+                (0..QUEUE + 2).map(|_| work.place(&local).unwrap()).collect();
+            let refusal = work.place(&local).err().unwrap();
             assert_eq!(refusal.status(), StatusCode::TOO_MANY_REQUESTS);
             let response = refusal.response(std::time::Instant::now());
-            assert_eq!(response.headers()[RETRY_AFTER], "1");
-            assert_eq!(work.run(places.pop().unwrap(), || 7).await, Ok(7));
-            assert!(work.place().is_ok());
+            assert_eq!(response.headers()["retry-after"], "1");
+            assert!(work.place(&Caller::nobody()).is_err(), "the same user");
+            places.pop();
+            assert!(work.place(&local).is_ok());
         });
     }
 
     #[test]
-    fn who_stops_waiting_before_a_worker_is_free_has_asked_for_nothing() {
+    fn predictions_follow_what_was_learnt() {
         with_work(async |work| {
-            let (go, wait) = std::sync::mpsc::channel::<()>();
-            let wait = Arc::new(std::sync::Mutex::new(wait));
-            let busy = |work: &Work| {
-                let (place, wait) = (work.place().unwrap(), Arc::clone(&wait));
-                let worker = Arc::clone(&work.workers).try_acquire_owned().unwrap();
-                spawn_blocking(move || {
-                    let _held = (place, worker);
-                    wait.lock().unwrap().recv().unwrap();
-                })
-            };
-            let both = (busy(&work), busy(&work));
-            let done = Arc::new(AtomicU64::new(0));
-            let own = Arc::clone(&done);
-            let mut dropped = Box::pin(work.run(work.place().unwrap(), move || {
-                own.fetch_add(1, Ordering::Relaxed);
-            }));
-            let waker = std::task::Waker::noop();
-            let mut context = std::task::Context::from_waker(waker);
-            assert!(dropped.as_mut().poll(&mut context).is_pending());
-            drop(dropped);
-            go.send(()).unwrap();
-            go.send(()).unwrap();
-            both.0.await.unwrap();
-            both.1.await.unwrap();
-            assert_eq!(work.run(work.place().unwrap(), || 7).await, Ok(7));
-            assert_eq!(done.load(Ordering::Relaxed), 0);
+            let large = Task { n_bytes: 9 * 1024, ..TASK };
+            work.learn(large, 1.0);
+            let predicted = work.predictor.predict(TASK.route, "", TASK.n_units());
+            assert!((predicted - 0.1).abs() < 1e-9, "{predicted}");
         });
     }
 }

@@ -12,6 +12,7 @@ pub mod queue;
 #[cfg(test)]
 mod simulation;
 
+use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::oneshot::{Receiver, Sender, channel};
 use tokio::task::spawn_blocking;
 
-use crate::server::fair::queue::{Place, Queue};
+use crate::server::fair::queue::Queue;
 use crate::server::keys::refusal::Refusal;
 use crate::server::keys::rule::User;
 use crate::server::moment::Clock;
@@ -45,6 +46,15 @@ struct Inner {
 struct State {
     queue: Queue<User, Sender<Turn>>,
     n_free: usize,
+    /// Requests of each user, whatever they wait for.
+    places: BTreeMap<User, usize>,
+}
+
+/// A place among the requests of a user, until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    inner: Arc<Inner>,
+    user: User,
 }
 
 /// A worker, held for one part of a request until this is dropped.
@@ -53,7 +63,7 @@ pub struct Turn {
     inner: Arc<Inner>,
     user: User,
     cost_s: f64,
-    place: Place,
+    place: queue::Place,
     began: Duration,
     /// Seconds of earlier parts.
     earlier_s: f64,
@@ -82,7 +92,7 @@ pub struct Load {
 impl Fair {
     /// So many workers, for each of whom so many requests of one user may wait.
     pub fn new(n_workers: usize, limit: usize, clock: Arc<dyn Clock>) -> Self {
-        let state = State { queue: Queue::new(limit), n_free: n_workers };
+        let state = State { queue: Queue::new(limit), n_free: n_workers, places: BTreeMap::new() };
         let inner = Inner { state: Mutex::new(state), clock, n_workers, limit };
         Self { inner: Arc::new(inner) }
     }
@@ -123,6 +133,21 @@ impl Fair {
         Ok(results)
     }
 
+    /// A place for a request, before it waits for anything: for a lock, say, or for its turn.
+    ///
+    /// # Errors
+    /// `overloaded` if as many of the user have one as may wait and work.
+    pub fn place(&self, user: &User) -> Result<Place, Refusal> {
+        let limit = self.inner.limit + self.inner.n_workers;
+        let mut state = self.inner.state();
+        let n_places = state.places.entry(user.clone()).or_default();
+        if *n_places >= limit {
+            return Err(Refusal::overloaded(*n_places, limit, 1));
+        }
+        *n_places += 1;
+        Ok(Place { inner: Arc::clone(&self.inner), user: user.clone() })
+    }
+
     /// A turn, once it is this user's, for a request whose first part is predicted to take `cost_s` and all of it `all_s`.
     ///
     /// # Errors
@@ -155,6 +180,18 @@ impl Fair {
             n_waiting: state.queue.n_waiting(),
             n_running: self.inner.n_workers - state.n_free,
             n_users: state.queue.n_users(),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.inner.state();
+        if let Some(n_places) = state.places.get_mut(&self.user) {
+            *n_places -= 1;
+            if *n_places == 0 {
+                state.places.remove(&self.user);
+            }
         }
     }
 }
@@ -342,10 +379,22 @@ mod tests {
         assert!(waiting.iter_mut().all(|waiting| poll(&mut waiting.as_mut()).is_pending()));
         let Poll::Ready(Err(refused)) = poll(&mut ask(&ann).as_mut()) else { panic!("2 wait") };
         assert_eq!((refused.status, refused.retry_after_s), (429, Some(6)));
-        assert_eq!(refused.message, "overloaded: 2 of 2 requests wait already");
+        assert_eq!(refused.message, "2 of 2 requests wait already");
         assert!(poll(&mut ask(&ben).as_mut()).is_pending(), "ben's own queue");
         drop((held, waiting));
         assert_eq!(fair.load(), loaded(0, 0, 0));
+    }
+
+    #[test]
+    fn places_are_counted_for_each_user_and_given_back() {
+        let (fair, ann, ben) = (fair(2, 3), user("ann"), user("ben"));
+        let places: Vec<Place> = (0..5).map(|_| fair.place(&ann).unwrap()).collect();
+        let refused = fair.place(&ann).unwrap_err();
+        assert_eq!((refused.status, refused.retry_after_s), (429, Some(1)));
+        assert!(fair.place(&ben).is_ok());
+        drop(places);
+        assert!(fair.place(&ann).is_ok());
+        assert!(fair.inner.state().places.is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The one way in: from the head of a request to its caller, before a byte of its body is read.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::header::HeaderMap;
 use hyper::http::uri::Uri;
@@ -30,6 +30,21 @@ pub struct Head<'a> {
     pub collection: Option<&'a str>,
 }
 
+/// A request that goes no further.
+#[derive(Clone, Debug)]
+pub struct Denied {
+    /// Why.
+    pub refusal: Refusal,
+    /// The key that came, if it is a live one.
+    pub key: Option<Arc<KeyRecord>>,
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, key: None }
+    }
+}
+
 /// Who is let in.
 #[derive(Debug)]
 pub struct Gate {
@@ -55,24 +70,23 @@ impl Gate {
     /// # Errors
     /// Those of [`Sites::check`], [`key_text`], [`Failures::check`], [`Ring::holder`], [`Rates::take`] and [`allow`];
     /// `tenant_conflict`.
-    pub fn admit(&self, head: &Head<'_>, now: Moment) -> Result<Caller, Refusal> {
+    pub fn admit(&self, head: &Head<'_>, now: Moment) -> Result<Caller, Denied> {
         self.sites.check(head.headers, head.uri)?;
         let text = key_text(head.headers, head.uri)?;
         if head.need == Need::Nothing {
             return Ok(Caller::nobody());
         }
-        let caller = match self.holder(text, head.address, now)? {
-            Holder::NoKeys => Caller::local(),
-            Holder::Known(key) => {
-                self.count(&key, now)?;
-                allow(head.need, &key, head.collection)?
-            }
-        };
-        match tenant_text(head.headers)? {
-            // Whoever names a tenant expects to see no more than that one's points.
-            Some(name) if caller.tenant() != Some(name) => Err(Refusal::tenant_conflict()),
-            _ => Ok(caller),
+        match self.holder(text, head.address, now)? {
+            Holder::NoKeys => Ok(check_tenant(Caller::local(), head)?),
+            Holder::Known(key) => self
+                .admit_key(&key, head, now)
+                .map_err(|refusal| Denied { refusal, key: Some(key) }),
         }
+    }
+
+    fn admit_key(&self, key: &KeyRecord, head: &Head<'_>, now: Moment) -> Result<Caller, Refusal> {
+        self.count(key, now)?;
+        check_tenant(allow(head.need, key, head.collection)?, head)
     }
 
     fn holder(&self, text: Option<&str>, from: IpAddr, now: Moment) -> Result<Holder, Refusal> {
@@ -90,6 +104,14 @@ impl Gate {
         let Some(limit) = key.quotas.requests_per_second else { return Ok(()) };
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.take(key.id, limit, now.steady)
+    }
+}
+
+/// Refuses a header that names a tenant other than the caller's: whoever names one expects to see no more than its points.
+fn check_tenant(caller: Caller, head: &Head<'_>) -> Result<Caller, Refusal> {
+    match tenant_text(head.headers)? {
+        Some(name) if caller.tenant() != Some(name) => Err(Refusal::tenant_conflict()),
+        _ => Ok(caller),
     }
 }
 
@@ -130,7 +152,8 @@ mod tests {
             let address = "127.0.0.1".parse().unwrap();
             let head = Head { headers, uri, address, need, collection: Some("notes") };
             let steady = Duration::from_millis(ms);
-            self.gate.admit(&head, Moment { unix_ms: 1_750_000_000_000 + ms, steady })
+            let now = Moment { unix_ms: 1_750_000_000_000 + ms, steady };
+            self.gate.admit(&head, now).map_err(|denied| denied.refusal)
         }
     }
 

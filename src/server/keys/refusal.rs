@@ -54,7 +54,7 @@ impl Refusal {
 
     /// There is no such collection, at least for whoever asks. The one text for both.
     pub fn collection_not_found(name: &str) -> Self {
-        Self::new(404, "collection_not_found", format!("collection {name:?} does not exist"))
+        Self::new(404, "collection_not_found", format!("there is no collection {name:?}"))
     }
 
     /// The header names a tenant that is not the key's.
@@ -94,7 +94,7 @@ impl Refusal {
 
     /// The user's queue is full.
     pub fn overloaded(n_waiting: usize, limit: usize, retry_after_s: u64) -> Self {
-        let message = format!("overloaded: {n_waiting} of {limit} requests wait already");
+        let message = format!("{n_waiting} of {limit} requests wait already");
         Self { retry_after_s: Some(retry_after_s), ..Self::new(429, "overloaded", message) }
     }
 }

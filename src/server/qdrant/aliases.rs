@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::server::aliases::{Aliases, no_alias};
 use crate::server::call::Call;
 use crate::server::catalog::not_found;
 use crate::server::qdrant::json::body;
@@ -33,18 +34,30 @@ pub fn change(call: &Call<'_>) -> Answer {
             Err(Error::usage("collection_exists", message))
         }
     };
+    // An alias of a collection that is not there for the caller is not there either.
+    let check_own = |aliases: &Aliases, alias: &str| match aliases.get(alias) {
+        Some(own) if !call.caller.may_see(own) => Err(no_alias(alias)),
+        _ => Ok(()),
+    };
     call.catalog.change_aliases(|aliases| {
         for action in &actions {
             match action {
                 AliasAction::CreateAlias { collection_name, alias_name } => {
                     check_free(alias_name)?;
+                    check_own(aliases, alias_name)?;
                     let known = call.catalog.of_name(collection_name);
+                    let known = known.filter(|entry| call.caller.may_see(entry.name()));
                     let known = known.ok_or_else(|| not_found(collection_name))?;
                     aliases.create(alias_name, known.name())?;
                 }
-                AliasAction::DeleteAlias { alias_name } => drop(aliases.delete(alias_name)?),
+                AliasAction::DeleteAlias { alias_name } => {
+                    check_own(aliases, alias_name)?;
+                    aliases.delete(alias_name)?;
+                }
                 AliasAction::RenameAlias { old_alias_name, new_alias_name } => {
                     check_free(new_alias_name)?;
+                    check_own(aliases, old_alias_name)?;
+                    check_own(aliases, new_alias_name)?;
                     let collection = aliases.delete(old_alias_name)?;
                     aliases.create(new_alias_name, &collection)?;
                 }
@@ -67,7 +80,9 @@ pub fn of_collection(call: &Call<'_>) -> Answer {
 
 fn aliases_of(call: &Call<'_>, collection: Option<&str>) -> Answer {
     let aliases = call.catalog.aliases();
-    let wanted = aliases.iter().filter(|(_, own)| collection.is_none_or(|name| name == *own));
+    let wanted = aliases
+        .iter()
+        .filter(|(_, own)| call.caller.may_see(own) && collection.is_none_or(|name| name == *own));
     let shown: Vec<Value> =
         wanted.map(|(alias, own)| json!({"alias_name": alias, "collection_name": own})).collect();
     Reply::result(&json!({"aliases": shown}), call.began)

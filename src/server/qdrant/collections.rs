@@ -13,7 +13,8 @@ use crate::server::reply::{Answer, Reply};
 /// `GET /collections`
 pub fn list(call: &Call<'_>) -> Answer {
     let entries = call.catalog.entries();
-    let names: Vec<Value> = entries.iter().map(|entry| json!({"name": entry.name()})).collect();
+    let seen = entries.iter().filter(|entry| call.caller.may_see(entry.name()));
+    let names: Vec<Value> = seen.map(|entry| json!({"name": entry.name()})).collect();
     Reply::result(&json!({"collections": names}), call.began)
 }
 
@@ -42,7 +43,8 @@ pub fn delete(call: &Call<'_>) -> Answer {
 
 /// `GET /collections/{collection}/exists`
 pub fn exists(call: &Call<'_>) -> Answer {
-    let exists = call.catalog.entry(call.segment("collection")).is_ok();
+    let entry = call.catalog.entry(call.segment("collection"));
+    let exists = entry.is_ok_and(|entry| call.caller.may_see(entry.name()));
     Reply::result(&json!({"exists": exists}), call.began)
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::core::ids::PointId;
 use crate::engine::{Collection, NewPoint, With, WithVectors};
 use crate::server::call::Caller;
+use crate::server::keys::refusal;
 use crate::server::reply::Refusal;
 use crate::store::columns::path::{Path, Step, elements};
 
@@ -37,6 +38,33 @@ pub fn check_stored(
             Err(Refusal::new(StatusCode::CONFLICT, message))
         }
     }
+}
+
+/// Fails for points that would bring a collection, or a tenant's part of it, to more than the key's quota.
+///
+/// # Errors
+/// `quota_points`, 507.
+pub fn check_quota(
+    caller: &Caller,
+    collection: &Collection,
+    points: &[NewPoint],
+) -> Result<(), Refusal> {
+    let Some(limit) = caller.quotas().points else { return Ok(()) };
+    let mut ids: Vec<PointId> = points.iter().map(|point| point.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let nothing = With { payload: false, vectors: WithVectors::Nothing };
+    let there = collection.retrieve(caller.tenant(), &ids, &nothing)?;
+    let n_new = there.iter().filter(|there| there.is_none()).count() as u64;
+    let n_points = match caller.tenant() {
+        Some(tenant) => collection.count_of_tenant(tenant)?,
+        None => collection.n_points()?,
+    };
+    // Whoever is at the limit already may still replace what is there.
+    if n_new == 0 || n_points + n_new <= limit {
+        return Ok(());
+    }
+    Err(refusal::Refusal::points(n_points + n_new, limit).into())
 }
 
 /// Lets a whole payload name the tenant that the key is of.

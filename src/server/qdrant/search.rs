@@ -87,7 +87,10 @@ pub fn batch(call: &Call<'_>) -> Answer {
         return Err(Error::new(ErrorKind::Limit, "batch_size", message).into());
     }
     let collection = call.collection()?;
-    let all = searches.into_iter().map(|given| found(call, &collection, given));
+    let all = searches.into_iter().map(|given| {
+        call.give_way();
+        found(call, &collection, given)
+    });
     Reply::result(&all.collect::<Result<Vec<_>, _>>()?, call.began)
 }
 
@@ -104,6 +107,7 @@ fn found(call: &Call<'_>, collection: &Collection, given: Search) -> Result<Vec<
     let k = given.limit.saturating_add(offset);
     let how = given.params.unwrap_or_default().how(k, own);
     let answers = collection.search(&queries, std::slice::from_ref(&ask), &how)?;
+    call.plan.set(answers.first().map(|answer| answer.way));
     let points = answers.into_iter().flat_map(|answer| answer.points).skip(offset);
     let points: Vec<Found> = points
         .filter(|found| passes(metric, score(metric, found.score), given.score_threshold))

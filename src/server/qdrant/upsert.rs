@@ -114,6 +114,7 @@ pub fn upsert(call: &Call<'_>, collection: &Collection, given: Upsert) -> Result
     if new.is_empty() {
         return Ok(());
     }
+    rights::check_quota(call.caller, collection, &new)?;
     let gathered = gather(&settings, vectors, "points")?;
     Ok(collection.upsert(&new, &lent(&gathered))?)
 }

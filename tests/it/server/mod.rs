@@ -1,5 +1,6 @@
 //! The server over HTTP: what clients of Qdrant's REST send, and what nobody should.
 
+mod access;
 mod bad_input;
 mod collections;
 mod connections;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nearkin::server::limits::Deadlines;
+use nearkin::server::log::Log;
+use nearkin::server::moment::SystemClock;
 use nearkin::server::{ServeSettings, Server};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -39,6 +42,10 @@ pub fn server(data: &std::path::Path, deadlines: Deadlines) -> Server {
         pool: Arc::new(pool),
         budget_bytes: 1 << 30,
         deadlines,
+        // What raw requests name.
+        hosts: vec!["x".to_owned()],
+        log: Log::new(Box::new(std::io::sink())),
+        clock: Arc::new(SystemClock::default()),
     })
     .unwrap()
 }
