@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use hyper::{StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -156,13 +156,8 @@ impl Received {
 /// Fails for what headers say of a body that cannot be read so: before any of it is.
 ///
 /// # Errors
-/// `http_framing`, 400; `content_type` and `content_encoding`, 415; `expect`, 417.
+/// `content_type` and `content_encoding`, 415; `expect`, 417.
 pub fn check(headers: &HeaderMap) -> Result<(), Refusal> {
-    let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
-    if is_chunked && headers.contains_key(CONTENT_LENGTH) {
-        let message = "http_framing: both content-length and transfer-encoding";
-        return Err(Refusal::bad(message).closing());
-    }
     let expects = headers.get(header::EXPECT).map(|value| value.as_bytes());
     if expects.is_some_and(|value| !value.eq_ignore_ascii_case(b"100-continue")) {
         let message = "expect: expected 100-continue";

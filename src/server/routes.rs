@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::server::call::Call;
 use crate::server::qdrant::{
-    aliases, batch, collections, indexes, payload, points, read, search, upsert,
+    aliases, batch, collections, indexes, payload, points, queries, read, search, upsert,
 };
 use crate::server::reply::{Answer, Refusal, Reply};
 use crate::server::router::{On, Route, Scope};
@@ -70,6 +70,37 @@ pub const ROUTES: &[Route] = &[
     ),
     route("POST", "/collections/{collection}/points/search", READ, search::search),
     route("POST", "/collections/{collection}/points/search/batch", READ, search::batch),
+    route("POST", "/collections/{collection}/points/search/groups", READ, queries::search_groups),
+    route(
+        "POST",
+        "/collections/{collection}/points/search/matrix/pairs",
+        READ,
+        queries::matrix_pairs,
+    ),
+    route(
+        "POST",
+        "/collections/{collection}/points/search/matrix/offsets",
+        READ,
+        queries::matrix_offsets,
+    ),
+    route("POST", "/collections/{collection}/points/query", READ, queries::query),
+    route("POST", "/collections/{collection}/points/query/batch", READ, queries::batch),
+    route("POST", "/collections/{collection}/points/query/groups", READ, queries::groups),
+    route("POST", "/collections/{collection}/points/recommend", READ, queries::recommend),
+    route(
+        "POST",
+        "/collections/{collection}/points/recommend/batch",
+        READ,
+        queries::recommend_batch,
+    ),
+    route(
+        "POST",
+        "/collections/{collection}/points/recommend/groups",
+        READ,
+        queries::recommend_groups,
+    ),
+    route("POST", "/collections/{collection}/points/discover", READ, queries::discover),
+    route("POST", "/collections/{collection}/points/discover/batch", READ, queries::discover_batch),
     route("GET", "/collections/{collection}/points/{id}", READ, read::one),
     route("POST", "/collections/{collection}/facet", READ, read::facet),
     route("PUT", "/collections/{collection}/shards", ADMIN, no_shards),

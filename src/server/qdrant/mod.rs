@@ -1,7 +1,8 @@
 //! Qdrant's REST, as its clients speak it: bodies in and out, and what the engine is asked for them.
 //!
 //! `collections`, `config`, `indexes` and `aliases` make and show collections; `upsert`, `points`, `payload` and `batch` change points, as far
-//! as `rights` lets them; `read` and `search` read them. What they share: `json` (what is not understood is refused), `id`, `vector`
+//! as `rights` lets them; `read` and `search` read them, `queries` all that
+//! `query` reads. What they share: `json` (what is not understood is refused), `id`, `vector`
 //! (the one place where scores and unit rows of that API are made), `select` (which points, and what of them), `sent` (points in answers).
 
 pub mod aliases;
@@ -13,6 +14,7 @@ pub mod indexes;
 mod json;
 pub mod payload;
 pub mod points;
+pub mod queries;
 pub mod query;
 pub mod read;
 mod rights;

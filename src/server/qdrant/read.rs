@@ -1,10 +1,11 @@
 //! Points as they were stored: of ids, page by page, counted, and by their values.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::core::ids::PointId;
-use crate::engine::{Direction, FacetValue, Offset, Order, Page, Scroll};
+use crate::engine::query::{Kind, Prefetch, Query};
+use crate::engine::{Direction, FacetValue, Offset, Order, Scroll};
 use crate::server::call::Call;
 use crate::server::limits::IDS;
 use crate::server::qdrant::id::{Id, of_segment, plain};
@@ -14,6 +15,9 @@ use crate::server::qdrant::sent::{Record, record};
 use crate::server::reply::{Answer, Refusal, Reply};
 use crate::store::columns::datetime;
 use crate::store::columns::number::Number;
+
+/// Points of a page where no limit is given.
+const PAGE_POINTS: usize = 10;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,58 +99,75 @@ enum Way {
     Desc,
 }
 
-/// `POST /collections/{collection}/points/scroll`
+#[derive(Serialize)]
+struct Scrolled {
+    points: Vec<Record>,
+    next_page_offset: Option<Id>,
+}
+
+/// `POST /collections/{collection}/points/scroll`: by id page after page, or the first in the order of a field.
 pub fn scroll(call: &Call<'_>) -> Answer {
     let given: ScrollBody = body(call)?;
+    let scrolled = match &given.order_by {
+        None => by_id(call, given)?,
+        Some(_) if given.offset.is_some() => {
+            return Err(Refusal::bad("offset_order: offset with order_by, expected start_from"));
+        }
+        Some(_) => by_field(call, given)?,
+    };
+    Reply::result(&scrolled, call.began)
+}
+
+fn by_id(call: &Call<'_>, given: ScrollBody) -> Result<Scrolled, Refusal> {
     let collection = call.collection()?;
     let settings = collection.settings();
-    let payload = given.with_payload.unwrap_or(WithPayload::All);
-    let (order, from) = order(given.order_by, given.offset)?;
-    let is_of_ids = order == Order::Id;
-    let limit = given.limit.unwrap_or(10);
-    let wanted = with(&payload, &given.with_vector, &settings);
-    let scroll = Scroll { order, from, limit, with: wanted };
+    let (payload, vector) = (given.with_payload.unwrap_or(WithPayload::All), given.with_vector);
+    let from = given.offset.map(|id| Offset::Id(id.0));
+    let with = with(&payload, &vector, &settings);
+    let limit = given.limit.unwrap_or(PAGE_POINTS);
+    let scroll = Scroll { order: Order::Id, from, limit, with };
     let page = collection.scroll(&ask(call, given.filter.as_ref())?, &scroll)?;
-    let Page { points, values, next } = page;
-    let mut values = values.into_iter();
-    let records: Vec<Record> = points
-        .into_iter()
-        .map(|point| {
-            let value = values.next().map(order_value);
-            record(point, &payload, &given.with_vector, (&settings, value))
-        })
-        .collect();
-    let next = match next {
-        Some(Offset::Id(id)) if is_of_ids => Some(Id(id)),
-        _ => None,
+    let points = page.points.into_iter();
+    Ok(Scrolled {
+        points: points.map(|point| record(point, &payload, &vector, (&settings, None))).collect(),
+        next_page_offset: match page.next {
+            Some(Offset::Id(id)) => Some(Id(id)),
+            _ => None,
+        },
+    })
+}
+
+/// A point comes at each of its values; where the next page begins, the last value and what of it was seen say.
+fn by_field(call: &Call<'_>, given: ScrollBody) -> Result<Scrolled, Refusal> {
+    let collection = call.collection()?;
+    let settings = collection.settings();
+    let (payload, vector) = (given.with_payload.unwrap_or(WithPayload::All), given.with_vector);
+    let ask = ask(call, given.filter.as_ref())?;
+    let stage = Prefetch {
+        kind: given.order_by.map_or(Ok(Kind::Id), order)?,
+        filter: ask.filter().clone(),
+        limit: given.limit.unwrap_or(PAGE_POINTS),
+        ..Prefetch::default()
     };
-    #[derive(serde::Serialize)]
-    struct Sent {
-        points: Vec<Record>,
-        next_page_offset: Option<Id>,
-    }
-    Reply::result(&Sent { points: records, next_page_offset: next }, call.began)
+    let query = Query { stage, offset: 0 };
+    let found = collection.query(ask.tenant(), &query, &with(&payload, &vector, &settings))?;
+    let points = found.points.into_iter();
+    let records = points.map(|own| record(own.point, &payload, &vector, (&settings, own.order)));
+    Ok(Scrolled { points: records.collect(), next_page_offset: None })
 }
 
 /// The order that is asked for, and where it begins.
-fn order(
-    by: Option<Form<String, OrderBy>>,
-    offset: Option<Id>,
-) -> Result<(Order, Option<Offset>), Refusal> {
+fn order(by: Form<String, OrderBy>) -> Result<Kind, Refusal> {
     let (key, direction, start) = match by {
-        None => return Ok((Order::Id, offset.map(|id| Offset::Id(id.0)))),
-        Some(Form::Short(key)) => (key, None, None),
-        Some(Form::Object(OrderBy { key, direction, start_from })) => (key, direction, start_from),
+        Form::Short(key) => (key, None, None),
+        Form::Object(OrderBy { key, direction, start_from }) => (key, direction, start_from),
     };
-    if offset.is_some() {
-        return Err(Refusal::bad("offset_order: offset with order_by, expected start_from"));
-    }
     let direction = match direction.unwrap_or(Way::Asc) {
         Way::Asc => Direction::Ascending,
         Way::Desc => Direction::Descending,
     };
-    let from = start.map(|Strict(start)| start_value(&start).map(Offset::Value)).transpose()?;
-    Ok((Order::Field(key.parse()?, direction), from))
+    let from = start.map(|Strict(start)| start_value(&start)).transpose()?;
+    Ok(Kind::Order(key.parse()?, direction, from))
 }
 
 fn start_value(start: &Value) -> Result<Number, Refusal> {
@@ -157,13 +178,6 @@ fn start_value(start: &Value) -> Result<Number, Refusal> {
     number.ok_or_else(|| {
         Refusal::bad(format!("order_by: start_from {start}, expected a number or a moment"))
     })
-}
-
-fn order_value(value: Number) -> Value {
-    match value {
-        Number::Int(whole) => json!(whole),
-        Number::Float(float) => json!(float),
-    }
 }
 
 #[derive(Deserialize)]

@@ -9,6 +9,7 @@ use crate::server::qdrant::id::Id;
 use crate::server::qdrant::select::{WithPayload, WithVector, with};
 use crate::server::qdrant::vector::{Sent, score};
 use crate::server::reply::Refusal;
+use crate::store::columns::number::Number;
 
 /// A point as it was stored.
 #[derive(Serialize)]
@@ -31,6 +32,16 @@ pub struct Scored {
     payload: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vector: Option<Sent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_value: Option<Value>,
+}
+
+impl Scored {
+    /// A point with its score.
+    pub fn of(record: Record, score: f32, version: u64) -> Self {
+        let Record { id, payload, vector, order_value } = record;
+        Self { id, version, score, payload, vector, order_value }
+    }
 }
 
 /// A point with what is wanted of it, at a place in the order of a field if there is one.
@@ -38,7 +49,7 @@ pub fn record(
     point: StoredPoint,
     payload: &WithPayload,
     vector: &WithVector,
-    (settings, order_value): (&Settings, Option<Value>),
+    (settings, order): (&Settings, Option<Number>),
 ) -> Record {
     let is_wanted = !matches!(vector, WithVector::Nothing | WithVector::All(false));
     let sent = Sent { vectors: point.vectors, is_only: settings.is_only() };
@@ -46,7 +57,7 @@ pub fn record(
         id: Id(point.id),
         payload: payload.part(point.payload),
         vector: is_wanted.then_some(sent),
-        order_value,
+        order_value: order.map(order_value),
     }
 }
 
@@ -69,9 +80,22 @@ pub fn scored(
     let with_points = found.iter().zip(points).filter_map(|(found, point)| Some((found, point?)));
     Ok(with_points
         .map(|(found, point)| {
-            let Record { id, payload, vector, .. } =
-                record(point, payload, vector, (&settings, None));
-            Scored { id, version, score: score(metric, found.score), payload, vector }
+            let record = record(point, payload, vector, (&settings, None));
+            Scored::of(record, score(metric, found.score), version)
         })
         .collect())
+}
+
+/// A value of an order, which came from JSON: a whole number of 64 bits, or a float.
+fn order_value(value: Number) -> Value {
+    match value {
+        Number::Int(whole) => whole_number(whole),
+        Number::Float(float) => float.into(),
+    }
+}
+
+/// A whole number that came from JSON, where it has 64 bits.
+pub fn whole_number(number: i128) -> Value {
+    let small = i64::try_from(number).map(Value::from);
+    small.or_else(|_| u64::try_from(number).map(Value::from)).unwrap_or(Value::Null)
 }

@@ -1,6 +1,6 @@
 //! Points that are stored: all of a request, or those that are there, or that are not.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 
@@ -101,15 +101,14 @@ pub fn upsert(call: &Call<'_>, collection: &Collection, given: Upsert) -> Result
         new.push(NewPoint { id: point.id.0, payload });
         vectors.push(point.vector);
     }
+    keep_last(&mut new, &mut vectors);
     rights::check_stored(call.caller, collection, &mut new)?;
     let mode = given.update_mode.unwrap_or(UpdateMode::Upsert);
     if mode != UpdateMode::Upsert || given.update_filter.is_some() {
         let ids: Vec<PointId> = new.iter().map(|point| point.id).collect();
         let wanted = wanted(call, collection, &ids, (mode, given.update_filter.as_ref()))?;
-        let mut is_wanted = wanted.iter();
-        new.retain(|_| *is_wanted.next().unwrap_or(&false));
-        let mut is_wanted = wanted.iter();
-        vectors.retain(|_| *is_wanted.next().unwrap_or(&false));
+        retain(&mut new, &wanted);
+        retain(&mut vectors, &wanted);
     }
     if new.is_empty() {
         return Ok(());
@@ -117,6 +116,25 @@ pub fn upsert(call: &Call<'_>, collection: &Collection, given: Upsert) -> Result
     rights::check_quota(call.caller, collection, &new)?;
     let gathered = gather(&settings, vectors, "points")?;
     Ok(collection.upsert(&new, &lent(&gathered))?)
+}
+
+/// Leaves of several points of one id the last, as if they had been stored one after the other.
+fn keep_last(new: &mut Vec<NewPoint>, vectors: &mut Vec<Vector>) {
+    let last: HashMap<PointId, usize> =
+        new.iter().enumerate().map(|(i, point)| (point.id, i)).collect();
+    if last.len() == new.len() {
+        return;
+    }
+    let is_last: Vec<bool> =
+        new.iter().enumerate().map(|(i, point)| last[&point.id] == i).collect();
+    retain(new, &is_last);
+    retain(vectors, &is_last);
+}
+
+/// Leaves those that are wanted, by their numbers.
+fn retain<T>(all: &mut Vec<T>, is_wanted: &[bool]) {
+    let mut is_wanted = is_wanted.iter();
+    all.retain(|_| is_wanted.next().is_some_and(|wanted| *wanted));
 }
 
 /// As the engine takes them.

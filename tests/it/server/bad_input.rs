@@ -33,7 +33,7 @@ fn bodies_that_cannot_be_meant_are_refused_by_a_code_and_change_nothing() {
         (in_payload, "json_depth"),
         (point("[1,2,3]"), "vector_dim: points[0].vector: 3 values"),
         (point("[]"), "vector_dim: points[0].vector: 0 values"),
-        (point("[1,2,3,1e39]"), "vector_not_finite"),
+        (point("[1,2,3,1e39]"), "json_invalid: number out of range"),
         (point("[1,2,3,1e400]"), "json_invalid"),
         (point("[1,2,3,NaN]"), "json_invalid"),
         (point("[1,2,3,null]"), "json_type"),
@@ -113,7 +113,7 @@ fn numbers_past_their_limits_and_filters_that_are_none_are_refused() {
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         http.refused("POST", "/collections/things/points/search", body)
     };
-    let deep = (0..100).fold(json!({"has_id": [1]}), |inner, _| json!({"must": [inner]}));
+    let deep = (0..20).fold(json!({"has_id": [1]}), |inner, _| json!({"must": [inner]}));
     let many: Vec<Value> = (0..2000).map(|i| json!({"has_id": [i]})).collect();
     for (more, code) in [
         (json!({"limit": 0}), "k_range:"),
@@ -221,12 +221,6 @@ fn heads_that_cannot_be_meant_end_the_connection() {
         (format!("{post}\norigin: http://evil.example\ncontent-length: 2"), "{}", "403", "origin"),
         (format!("{post}\ncontent-length: {}", BODY_BYTES + 1), "", "413", "body_size"),
         (format!("{post}\ncontent-length: 2\ncontent-length: 3"), "{}", "400", ""),
-        (
-            format!("{post}\ncontent-length: 2\ntransfer-encoding: chunked"),
-            "2\n{}\n0\n\n",
-            "400",
-            "http_framing",
-        ),
         (format!("{post}\nx: {middle}\ncontent-length: 2"), "{}", "431", "header_size"),
         (format!("{post}\nx: {long}\ncontent-length: 2"), "{}", "431", ""),
         (format!("{post}{many}\ncontent-length: 2"), "{}", "431", ""),
@@ -245,6 +239,20 @@ fn heads_that_cannot_be_meant_end_the_connection() {
     let tls = raw(http.address(), &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 0, 0, b'\r', b'\n']);
     assert!(tls.is_empty() || status(&tls) == "400", "{tls}");
     assert_eq!(http.ok("POST", "/collections/things/points/count", json!({}))["count"], 20);
+}
+
+#[test]
+fn of_two_ways_to_end_a_body_one_is_believed_whatever_their_order() {
+    let http = with_points(Deadlines::default());
+    let lines = ["content-length: 4", "transfer-encoding: chunked"];
+    for [first, second] in [lines, [lines[1], lines[0]]] {
+        let head = format!(
+            "POST /collections/things/points/count HTTP/1.1\nhost: x\nconnection: close\n{first}\n{second}"
+        );
+        let answer = raw(http.address(), &request(&head, "2\n{}\n0\n\n"));
+        assert_eq!(status(&answer), "200", "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    }
 }
 
 #[test]

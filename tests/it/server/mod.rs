@@ -5,6 +5,7 @@ mod bad_input;
 mod collections;
 mod connections;
 mod points;
+mod queries;
 mod tenants;
 
 use std::io::{Read, Write};

@@ -1,0 +1,350 @@
+//! Queries of every kind over HTTP, and the older requests that are queries by another name.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use crate::engine::query::{GroupKey, Matrix, QueriedPoint};
+use crate::engine::{Collection, Settings, With, WithVectors};
+use crate::error::{Error, Result};
+use crate::server::call::Call;
+use crate::server::catalog::not_found;
+use crate::server::limits::BATCH;
+use crate::server::qdrant::id::Id;
+use crate::server::qdrant::json::{Strict, StrictMap, body};
+use crate::server::qdrant::query::{GroupLookup, GroupsRequest, QueryRequest, Source, Wanted};
+use crate::server::qdrant::select::{WithPayload, WithVector, with};
+use crate::server::qdrant::sent::{Record, Scored, record, whole_number};
+use crate::server::reply::{Answer, Refusal, Reply};
+
+/// `POST /collections/{collection}/points/query`
+pub fn query(call: &Call<'_>) -> Answer {
+    let Strict(given) = body(call)?;
+    let request = source(call)?.query(&given)?;
+    let points = answered(call, vec![request])?.pop().unwrap_or_default();
+    Reply::result(&Points { points }, call.began)
+}
+
+/// `POST /collections/{collection}/points/query/batch`: all are answered at one version.
+pub fn batch(call: &Call<'_>) -> Answer {
+    let Strict(given) = body(call)?;
+    let requests = source(call)?.batch(&given, BATCH)?;
+    let all = answered(call, requests)?;
+    let all: Vec<Points> = all.into_iter().map(|points| Points { points }).collect();
+    Reply::result(&all, call.began)
+}
+
+#[derive(Serialize)]
+struct Points {
+    points: Vec<Scored>,
+}
+
+/// Where a body comes from; samples are other ones each time.
+fn source<'c>(call: &'c Call<'_>) -> Result<Source<'c>, Refusal> {
+    let seed = getrandom::u64().map_err(|error| {
+        let message = format!("chance: the system gives none: {error}");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    })?;
+    Ok(Source { collection: call.entry().name(), seed })
+}
+
+/// The collection of this name or alias, if it is there for whoever asks.
+fn other(call: &Call<'_>, name: &str) -> Result<Arc<Collection>> {
+    let entry = call.catalog.entry(name)?;
+    match call.caller.may_see(entry.name()) {
+        true => entry.collection(),
+        false => Err(not_found(name)),
+    }
+}
+
+/// What is wanted of points, understood.
+struct Understood {
+    payload: WithPayload,
+    vector: WithVector,
+}
+
+impl Understood {
+    fn of(wanted: &Wanted) -> Result<Self, Refusal> {
+        Ok(Self {
+            payload: part("with_payload", &wanted.payload)?,
+            vector: part("with_vector", &wanted.vector)?,
+        })
+    }
+
+    /// A point with what is wanted of it, of one with more.
+    fn scored(&self, found: QueriedPoint, version: u64, settings: &Settings) -> Scored {
+        let QueriedPoint { mut point, score, order } = found;
+        if let WithVectors::Named(names) = with(&self.payload, &self.vector, settings).vectors {
+            point.vectors.retain(|(name, _)| names.contains(name));
+        }
+        let record = record(point, &self.payload, &self.vector, (settings, order));
+        Scored::of(record, score, version)
+    }
+}
+
+fn part<T: DeserializeOwned + Default>(name: &str, value: &Value) -> Result<T, Refusal> {
+    if value.is_null() {
+        return Ok(T::default());
+    }
+    let read = serde_json::from_value(value.clone());
+    read.map_err(|error| Refusal::bad(format!("json_type: {name}: {error}")))
+}
+
+/// The points of each query, at one version.
+fn answered(call: &Call<'_>, requests: Vec<QueryRequest>) -> Result<Vec<Vec<Scored>>, Refusal> {
+    let (collection, tenant) = (call.collection()?, call.caller.tenant());
+    let settings = collection.settings();
+    let (mut queries, mut understood) = (Vec::new(), Vec::new());
+    for QueryRequest { query, wanted } in requests {
+        queries.push(query.looked_up(tenant, &mut |name| other(call, name))?);
+        understood.push(Understood::of(&wanted)?);
+    }
+    let most = most(&understood, &settings);
+    let version = collection.version()?;
+    let all = collection.query_batch(tenant, &queries, &most)?.into_iter().zip(&understood);
+    Ok(all
+        .map(|(found, wanted)| {
+            let points = found.points.into_iter();
+            points.map(|point| wanted.scored(point, version, &settings)).collect()
+        })
+        .collect())
+}
+
+/// All that one of several wants.
+fn most(understood: &[Understood], settings: &Settings) -> With {
+    let mut all = With { payload: false, vectors: WithVectors::Nothing };
+    for own in understood {
+        let own = with(&own.payload, &own.vector, settings);
+        all.payload |= own.payload;
+        all.vectors = match (all.vectors, own.vectors) {
+            (WithVectors::All, _) | (_, WithVectors::All) => WithVectors::All,
+            (WithVectors::Named(names), WithVectors::Named(more)) => {
+                WithVectors::Named([names, more].concat())
+            }
+            (vectors, WithVectors::Nothing) => vectors,
+            (WithVectors::Nothing, vectors) => vectors,
+        };
+    }
+    all
+}
+
+#[derive(Serialize)]
+struct Groups {
+    groups: Vec<Group>,
+}
+
+#[derive(Serialize)]
+struct Group {
+    id: Value,
+    hits: Vec<Scored>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lookup: Option<Record>,
+}
+
+/// `POST /collections/{collection}/points/query/groups`
+pub fn groups(call: &Call<'_>) -> Answer {
+    let Strict(given) = body(call)?;
+    in_groups(call, &given)
+}
+
+fn in_groups(call: &Call<'_>, given: &Value) -> Answer {
+    let GroupsRequest { mut query, wanted, lookup } = source(call)?.groups(given)?;
+    let (collection, tenant) = (call.collection()?, call.caller.tenant());
+    let (settings, wanted) = (collection.settings(), Understood::of(&wanted)?);
+    query.query = query.query.looked_up(tenant, &mut |name| other(call, name))?;
+    let version = collection.version()?;
+    let all = with(&wanted.payload, &wanted.vector, &settings);
+    let found = collection.query_groups(tenant, &query, &all)?.groups;
+    let keys: Vec<GroupKey> = found.iter().map(|group| group.key.clone()).collect();
+    let mut records = looked_up(call, lookup, &keys)?.into_iter();
+    let groups = found.into_iter().map(|group| Group {
+        id: match group.key {
+            GroupKey::Keyword(text) => Value::String(text),
+            GroupKey::Integer(number) => whole_number(number),
+        },
+        hits: group
+            .points
+            .into_iter()
+            .map(|point| wanted.scored(point, version, &settings))
+            .collect(),
+        lookup: records.next().flatten(),
+    });
+    Reply::result(&Groups { groups: groups.collect() }, call.began)
+}
+
+/// The points that groups are in another collection: none for those that are none there, or not for whoever asks.
+fn looked_up(
+    call: &Call<'_>,
+    lookup: Option<GroupLookup>,
+    keys: &[GroupKey],
+) -> Result<Vec<Option<Record>>, Refusal> {
+    let Some(GroupLookup { collection, wanted }) = lookup else { return Ok(Vec::new()) };
+    let collection = other(call, &collection)?;
+    let settings = collection.settings();
+    let mut wanted = wanted;
+    if wanted.payload.is_null() {
+        wanted.payload = Value::Bool(true);
+    }
+    let Understood { payload, vector } = Understood::of(&wanted)?;
+    let all = with(&payload, &vector, &settings);
+    let ids: Vec<_> = keys.iter().filter_map(GroupKey::point).collect();
+    let mut points = collection.retrieve(call.caller.tenant(), &ids, &all)?.into_iter();
+    let of_key = |key: &GroupKey| {
+        let point = key.point().and_then(|_| points.next().flatten())?;
+        Some(record(point, &payload, &vector, (&settings, None)))
+    };
+    Ok(keys.iter().map(of_key).collect())
+}
+
+/// `POST /collections/{collection}/points/search/matrix/pairs`
+pub fn matrix_pairs(call: &Call<'_>) -> Answer {
+    let Matrix { ids, neighbors } = matrix(call)?;
+    let mut pairs = Vec::new();
+    for (a, own) in ids.iter().zip(&neighbors) {
+        for &(b, score) in own {
+            pairs.push(Pair { a: Id(*a), b: Id(ids[b]), score });
+        }
+    }
+    #[derive(Serialize)]
+    struct Pair {
+        a: Id,
+        b: Id,
+        score: f32,
+    }
+    #[derive(Serialize)]
+    struct Pairs {
+        pairs: Vec<Pair>,
+    }
+    Reply::result(&Pairs { pairs }, call.began)
+}
+
+/// `POST /collections/{collection}/points/search/matrix/offsets`
+pub fn matrix_offsets(call: &Call<'_>) -> Answer {
+    #[derive(Serialize)]
+    struct Offsets {
+        offsets_row: Vec<usize>,
+        offsets_col: Vec<usize>,
+        scores: Vec<f32>,
+        ids: Vec<Id>,
+    }
+    let Matrix { ids, neighbors } = matrix(call)?;
+    let (offsets_row, offsets_col, scores) = <(Vec<_>, Vec<_>, Vec<_>)>::default();
+    let ids = ids.into_iter().map(Id).collect();
+    let mut offsets = Offsets { offsets_row, offsets_col, scores, ids };
+    for (row, own) in neighbors.iter().enumerate() {
+        for &(column, score) in own {
+            offsets.offsets_row.push(row);
+            offsets.offsets_col.push(column);
+            offsets.scores.push(score);
+        }
+    }
+    Reply::result(&offsets, call.began)
+}
+
+fn matrix(call: &Call<'_>) -> Result<Matrix, Refusal> {
+    let Strict(given) = body(call)?;
+    let request = source(call)?.matrix(&given)?;
+    let ask = crate::engine::Ask::new(call.caller.tenant(), request.filter);
+    Ok(call.collection()?.search_matrix(&ask, &request.matrix)?)
+}
+
+/// A body of an older request as that of a query: what it looks for stands in `query`.
+type Rewrite = fn(&mut Map<String, Value>) -> Result<Value, Error>;
+
+/// `POST /collections/{collection}/points/recommend`
+pub fn recommend(call: &Call<'_>) -> Answer {
+    older(call, recommended)
+}
+
+/// `POST /collections/{collection}/points/recommend/batch`
+pub fn recommend_batch(call: &Call<'_>) -> Answer {
+    older_batch(call, recommended)
+}
+
+/// `POST /collections/{collection}/points/recommend/groups`
+pub fn recommend_groups(call: &Call<'_>) -> Answer {
+    older_groups(call, recommended)
+}
+
+/// `POST /collections/{collection}/points/discover`
+pub fn discover(call: &Call<'_>) -> Answer {
+    older(call, discovered)
+}
+
+/// `POST /collections/{collection}/points/discover/batch`
+pub fn discover_batch(call: &Call<'_>) -> Answer {
+    older_batch(call, discovered)
+}
+
+/// `POST /collections/{collection}/points/search/groups`
+pub fn search_groups(call: &Call<'_>) -> Answer {
+    older_groups(call, searched)
+}
+
+fn recommended(given: &mut Map<String, Value>) -> Result<Value, Error> {
+    Ok(json!({"recommend": taken(given, &["positive", "negative", "strategy"])}))
+}
+
+fn discovered(given: &mut Map<String, Value>) -> Result<Value, Error> {
+    let mut query = taken(given, &["target", "context"]);
+    if query.contains_key("target") {
+        query.entry("context").or_insert_with(|| json!([]));
+        return Ok(json!({"discover": query}));
+    }
+    Ok(json!({"context": query.remove("context")}))
+}
+
+fn searched(given: &mut Map<String, Value>) -> Result<Value, Error> {
+    match given.shift_remove("vector") {
+        Some(Value::Object(mut named)) => {
+            let name = named.shift_remove("name").unwrap_or_default();
+            given.insert("using".to_owned(), name);
+            Ok(json!({"nearest": named.shift_remove("vector")}))
+        }
+        vector => Ok(json!({"nearest": vector})),
+    }
+}
+
+/// What stands at these keys, taken out.
+fn taken(given: &mut Map<String, Value>, keys: &[&str]) -> Map<String, Value> {
+    let entry = |key: &&str| Some(((*key).to_owned(), given.shift_remove(*key)?));
+    keys.iter().filter_map(entry).filter(|(_, value)| !value.is_null()).collect()
+}
+
+fn rewritten(mut given: Map<String, Value>, rewrite: Rewrite) -> Result<Value, Error> {
+    if given.contains_key("query") || given.contains_key("prefetch") {
+        let message = "query and prefetch are of another request, expected none";
+        return Err(Error::usage("field_unknown", message));
+    }
+    let query = rewrite(&mut given)?;
+    given.insert("query".to_owned(), query);
+    Ok(Value::Object(given))
+}
+
+fn older(call: &Call<'_>, rewrite: Rewrite) -> Answer {
+    let StrictMap(given) = body(call)?;
+    let request = source(call)?.query(&rewritten(given, rewrite)?)?;
+    let points = answered(call, vec![request])?.pop().unwrap_or_default();
+    Reply::result(&points, call.began)
+}
+
+fn older_batch(call: &Call<'_>, rewrite: Rewrite) -> Answer {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Searches {
+        searches: Vec<StrictMap>,
+    }
+    let Searches { searches } = body(call)?;
+    let all = searches.into_iter().map(|StrictMap(given)| rewritten(given, rewrite));
+    let all = json!({"searches": all.collect::<Result<Vec<_>>>()?});
+    let requests = source(call)?.batch(&all, BATCH)?;
+    Reply::result(&answered(call, requests)?, call.began)
+}
+
+fn older_groups(call: &Call<'_>, rewrite: Rewrite) -> Answer {
+    let StrictMap(given) = body(call)?;
+    in_groups(call, &rewritten(given, rewrite)?)
+}
