@@ -109,24 +109,59 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::store::disk::{At, Disk, Entry, FileDisk, check_folder};
 
-/// The folder of a collection within the folder of all.
+/// Bytes of the name of a folder: what file systems take.
+const FOLDER_BYTES: usize = 255;
+
+/// The end of the name of what is being restored, which the next attempt clears away.
+const PART: &str = ".part";
+
+/// The folder of a collection within the folder of all. Letters, digits, `_`, `-` and `.` of its name stand for themselves, but for
+/// a first `.` and the last of an end `.part`; every other byte is a `%` with two digits.
 ///
 /// # Errors
-/// `collection_name`: names are 1 to 255 letters, digits, `_`, `-` and `.`, the first no `.`, the end no `.part`: so is called
-/// what is being restored, and cleared away by the next attempt.
+/// `collection_name`: names are 1 to 255 bytes without control characters and `< > : " / \ | ? *`; written as that of a folder
+/// they have no more.
 pub fn folder(data: &Path, name: &str) -> Result<PathBuf> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    if (1..=255).contains(&name.len())
-        && name.chars().all(is_plain)
-        && !name.starts_with('.')
-        && !name.ends_with(".part")
-    {
-        return Ok(data.join(name));
+    let is_refused = |c: char| c.is_control() || "<>:\"/\\|?*".contains(c);
+    let written = folder_name(name);
+    let is_there = (1..=FOLDER_BYTES).contains(&name.len()) && written.len() <= FOLDER_BYTES;
+    if is_there && !name.chars().any(is_refused) && !matches!(name, "." | "..") {
+        return Ok(data.join(written));
     }
     let message = format!(
-        "{name:?}, expected 1 to 255 letters, digits, '_', '-' and '.', the first of them no '.', the end no '.part'"
+        "{name:?}, expected 1 to {FOLDER_BYTES} bytes (three for each that is no letter of ASCII, digit, '_', '-' or '.') \
+         without control characters and < > : \" / \\ | ? *"
     );
     Err(Error::usage("collection_name", message))
+}
+
+fn folder_name(name: &str) -> String {
+    let last = name.len().wrapping_sub(PART.len());
+    let mut written = String::with_capacity(name.len());
+    for (at, byte) in name.bytes().enumerate() {
+        let is_plain = byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        let is_special = byte == b'.' && (at == 0 || (at == last && name.ends_with(PART)));
+        match is_plain && !is_special {
+            true => written.push(char::from(byte)),
+            false => written.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    written
+}
+
+/// The name of the collection whose folder is so called, if one can be.
+fn name_of_folder(folder: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(folder.len());
+    let mut rest = folder.bytes();
+    while let Some(byte) = rest.next() {
+        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+        bytes.push(match byte {
+            b'%' => (digit(rest.next())? * 16 + digit(rest.next())?) as u8,
+            plain => plain,
+        });
+    }
+    let name = String::from_utf8(bytes).ok()?;
+    (folder_name(&name) == folder).then_some(name)
 }
 
 /// What the folder of a collection is called while it is removed, before its name.
@@ -138,7 +173,8 @@ const GONE: &str = ".gone-";
 /// Those of [`folder`] and of the disk.
 pub fn remove(data: &Path, name: &str) -> Result<()> {
     let path = folder(data, name)?;
-    let gone = data.join(format!("{GONE}{name}"));
+    let own = path.file_name().unwrap_or_default().to_string_lossy();
+    let gone = data.join(format!("{GONE}{own}"));
     if FileDisk.entry(&gone).at("look at", &gone)?.is_some() {
         remove_files(&gone)?;
     }
@@ -173,11 +209,43 @@ pub fn collections(data: &Path) -> Result<Vec<String>> {
     check_folder(&FileDisk, data)?;
     let names = FileDisk.list(data).at("list", data)?;
     let mut found = Vec::new();
-    for name in names {
+    for own in names {
+        let Some(name) = name_of_folder(&own) else { continue };
         let Ok(path) = folder(data, &name) else { continue };
         if FileDisk.entry(&path).at("look at", &path)? == Some(Entry::Folder) {
             found.push(name);
         }
     }
+    found.sort_unstable();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_a_folder_of_its_own_that_leads_back_to_it() {
+        let data = Path::new("data");
+        for (name, own) in [
+            ("notes", "notes"),
+            ("sync notes", "sync%20notes"),
+            ("a%20b", "a%2520b"),
+            (".hidden", "%2Ehidden"),
+            ("c.part", "c%2Epart"),
+            (".part", "%2Epart"),
+            ("c.party.1", "c.party.1"),
+            ("höhe", "h%C3%B6he"),
+        ] {
+            assert_eq!(folder(data, name).unwrap(), data.join(own));
+            assert_eq!(name_of_folder(own).as_deref(), Some(name));
+        }
+        let (long, wide) = ("a".repeat(256), "ä".repeat(50));
+        for name in ["", ".", "..", "../c", "a/b", "a\\b", "a:b", "a\0", "a\n", "a*", &long, &wide] {
+            assert_eq!(folder(data, name).unwrap_err().code(), "collection_name", "{name:?}");
+        }
+        for none in ["c.part", ".gone-c", "a%2", "a%zz", "a%C3", "a%61", "a b"] {
+            assert_eq!(name_of_folder(none), None, "{none}");
+        }
+    }
 }
