@@ -241,7 +241,8 @@ mod tests {
             assert_eq!(name_of_folder(own).as_deref(), Some(name));
         }
         let (long, wide) = ("a".repeat(256), "ä".repeat(50));
-        for name in ["", ".", "..", "../c", "a/b", "a\\b", "a:b", "a\0", "a\n", "a*", &long, &wide] {
+        for name in ["", ".", "..", "../c", "a/b", "a\\b", "a:b", "a\0", "a\n", "a*", &long, &wide]
+        {
             assert_eq!(folder(data, name).unwrap_err().code(), "collection_name", "{name:?}");
         }
         for none in ["c.part", ".gone-c", "a%2", "a%zz", "a%C3", "a%61", "a b"] {

@@ -12,7 +12,9 @@ use hyper::{StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::server::limits::{BODIES_BYTES, BODY_BYTES, BODY_BYTES_PER_SECOND, BODY_GRACE};
+use crate::server::limits::{
+    BODIES_BYTES, BODY_BYTES, BODY_BYTES_PER_SECOND, BODY_GRACE, DRAINED_BYTES, DRAINED_FOR,
+};
 use crate::server::reply::Refusal;
 
 /// Memory for bodies is counted in pieces of so many bytes.
@@ -150,6 +152,24 @@ impl Received {
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
         Ok(bytes)
+    }
+}
+
+/// Reads what nobody wants, if it is little and comes at once; says whether the next request can follow.
+pub async fn drained(body: Incoming) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    if body.size_hint().upper().is_none_or(|n_bytes| n_bytes > DRAINED_BYTES) {
+        return false;
+    }
+    let (deadline, mut body) = (Instant::now() + DRAINED_FOR, std::pin::pin!(body));
+    loop {
+        match timeout_at(deadline, body.frame()).await {
+            Ok(None) => return true,
+            Ok(Some(Ok(_))) => {}
+            Ok(Some(Err(_))) | Err(_) => return false,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::OwnedMutexGuard;
@@ -80,7 +80,9 @@ pub async fn answer(
     began: Instant,
 ) -> Response<Full<Bytes>> {
     let mut page = shared.ledger.page(request.method().as_str());
-    let mut response = match answered(shared, request, address, began, &mut page).await {
+    let (parts, body) = request.into_parts();
+    let mut body = Some(body);
+    let mut response = match answered(shared, parts, &mut body, (address, began), &mut page).await {
         Ok(reply) => {
             page.answered(StatusCode::OK.as_u16(), None);
             reply.response()
@@ -90,6 +92,12 @@ pub async fn answer(
             refusal.response(began)
         }
     };
+    if let Some(unread) = body
+        && !body::drained(unread).await
+    {
+        // What of it still comes must not be taken for the next request, and its sender must know that none is taken.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Ok(id) = HeaderValue::from_str(page.id()) {
         response.headers_mut().insert("x-request-id", id);
     }
@@ -98,12 +106,11 @@ pub async fn answer(
 
 async fn answered(
     shared: &Arc<Shared>,
-    request: Request<Incoming>,
-    address: IpAddr,
-    began: Instant,
+    parts: Parts,
+    body: &mut Option<Incoming>,
+    (address, began): (IpAddr, Instant),
     page: &mut Page<'_>,
 ) -> Answer {
-    let (parts, body) = request.into_parts();
     check_head(&parts)?;
     let (route, segments) = router::find(ROUTES, &parts.method, parts.uri.path())?;
     page.route = Some(route);
@@ -114,7 +121,8 @@ async fn answered(
         return Job::new((route, segments), query, caller, began).run(shared, None).answer;
     }
     body::check(&parts.headers)?;
-    let body = shared.bodies.read(&parts.headers, body, shared.deadlines.body).await?;
+    let unread = body.take().expect("nothing else takes it");
+    let body = shared.bodies.read(&parts.headers, unread, shared.deadlines.body).await?;
     let _place = shared.work.place(&caller)?;
     let entry = entry(shared, route, &segments)?;
     let writing = match (&entry, route.on) {

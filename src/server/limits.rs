@@ -14,6 +14,12 @@ pub const BODY_BYTES_PER_SECOND: u64 = 1 << 10;
 /// Seconds before the rate of a body is looked at.
 pub const BODY_GRACE: Duration = Duration::from_secs(5);
 
+/// Bytes of a body that are read though nobody wants them, so that a connection can be kept after a refusal.
+pub const DRAINED_BYTES: u64 = 64 << 10;
+
+/// How long is waited for them.
+pub const DRAINED_FOR: Duration = Duration::from_secs(1);
+
 /// Bytes of a request line and its headers.
 pub const HEAD_BYTES: usize = 96 << 10;
 

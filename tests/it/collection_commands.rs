@@ -263,7 +263,7 @@ fn what_cannot_be_done_has_its_exit_code() {
         ("verify data --collection d", 4, "not_found"),
         ("verify nowhere", 4, "not_found"),
         ("verify data --collection ../c", 2, "collection_name"),
-        ("verify data --collection c.part", 2, "collection_name"),
+        ("verify data --collection c.part", 4, "not_found"),
         ("snapshot data --collection d --out e", 4, "not_found"),
         ("snapshot data --collection c --out kept", 2, "output_exists"),
         ("restore data --collection c --from kept", 2, "output_exists"),

@@ -199,3 +199,26 @@ fn a_server_that_stops_answers_what_it_began_and_keeps_what_it_acknowledged() {
         count.split("\"count\":").nth(1).unwrap().split('}').next().unwrap().parse().unwrap();
     assert!(n >= 20 + acknowledged.load(Ordering::Relaxed), "{n}");
 }
+
+#[test]
+fn after_a_refusal_the_connection_is_kept_or_its_end_is_announced() {
+    let http = with_points(Deadlines::default());
+    for path in ["/nothing", "/collections/things", "/collections/absent/points/count"] {
+        let mut stream = connect(http.address());
+        let post = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n");
+        stream.write_all(post.as_bytes()).unwrap();
+        // The body comes in a packet of its own, and the next request in another.
+        stream.write_all(b"{}").unwrap();
+        let last = format!("{COUNT}connection: close\r\ncontent-length: 2\r\n\r\n{{}}");
+        stream.write_all(last.as_bytes()).unwrap();
+        let answers = until_closed(&mut stream);
+        assert_eq!(answers.matches("HTTP/1.1 40").count(), 1, "{path}: {answers}");
+        assert!(answers.ends_with('}') && answers.contains("{\"count\":20}"), "{path}: {answers}");
+    }
+    let large = raw(
+        http.address(),
+        format!("POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000\r\n\r\n{{")
+            .as_bytes(),
+    );
+    assert!(large.starts_with("HTTP/1.1 404 ") && large.contains("connection: close"), "{large}");
+}
