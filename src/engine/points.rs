@@ -4,6 +4,7 @@ use roaring::RoaringBitmap;
 use serde_json::Value;
 
 use crate::core::ids::PointId;
+use crate::engine::settings::DEFAULT_VECTOR;
 use crate::engine::state::State;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::filter::Points;
@@ -26,6 +27,8 @@ impl Points for State {
     }
 
     fn with_vector(&self, name: &str) -> RoaringBitmap {
+        // Clients that give the only vector no name ask for it so; no vector is called nothing.
+        let name = if name.is_empty() { DEFAULT_VECTOR } else { name };
         match self.spaces.iter().find(|space| space.settings().name == name) {
             Some(space) => space.has().unwrap_or(self.places.live()) & self.places.live(),
             None => RoaringBitmap::new(),

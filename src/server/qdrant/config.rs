@@ -7,6 +7,7 @@ use crate::core::metric::Metric;
 use crate::core::rows::Dtype;
 use crate::engine::{DEFAULT_VECTOR, Settings, VectorSettings};
 use crate::server::qdrant::json::check_keys;
+use crate::server::qdrant::vector::name as own_name;
 use crate::server::reply::Refusal;
 
 /// Keys of a new collection.
@@ -120,7 +121,7 @@ pub fn new(body: Map<String, Value>) -> Result<Settings, Refusal> {
                 let Value::Object(own) = own else {
                     return Err(invalid(&place, Some(own), "an object with size and distance"));
                 };
-                vector(name, &place, own)
+                vector(own_name(name), &place, own)
             });
             named.collect::<Result<Vec<_>, _>>()?
         }
@@ -179,10 +180,10 @@ fn change_vectors(
             return Err(invalid(&place, Some(diff), "an object"));
         };
         check_keys(diff, &place, CHANGED_VECTOR)?;
-        let is_only = name.is_empty() && settings.is_only();
+        let is_only = name.is_empty() && shown.get("size").is_some_and(Value::is_u64);
         let own = if is_only { Some(&mut shown) } else { shown.get_mut(name) };
         let Some(Value::Object(own)) = own else {
-            settings.vector(name)?;
+            settings.vector(own_name(name))?;
             return Err(invalid(&place, None, "the name of a vector"));
         };
         own.extend(diff.clone());

@@ -144,8 +144,7 @@ pub fn delete_vectors(
     collection: &Collection,
     given: OldVectors,
 ) -> Result<(), Refusal> {
-    let settings = collection.settings();
-    let own = |given: &String| name(&settings, given).to_owned();
+    let own = |given: &String| name(given).to_owned();
     let names: Vec<String> = given.vector.iter().map(own).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let points = Points::of(call, given.points, given.filter.as_ref())?;

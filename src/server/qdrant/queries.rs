@@ -77,7 +77,7 @@ impl Understood {
     /// A point with what is wanted of it, of one with more.
     fn scored(&self, found: QueriedPoint, version: u64, settings: &Settings) -> Scored {
         let QueriedPoint { mut point, score, order } = found;
-        if let WithVectors::Named(names) = with(&self.payload, &self.vector, settings).vectors {
+        if let WithVectors::Named(names) = with(&self.payload, &self.vector).vectors {
             point.vectors.retain(|(name, _)| names.contains(name));
         }
         let record = record(point, &self.payload, &self.vector, (settings, order));
@@ -102,7 +102,7 @@ fn answered(call: &Call<'_>, requests: Vec<QueryRequest>) -> Result<Vec<Vec<Scor
         queries.push(query.looked_up(tenant, &mut |name| other(call, name))?);
         understood.push(Understood::of(&wanted)?);
     }
-    let most = most(&understood, &settings);
+    let most = most(&understood);
     let version = collection.version()?;
     let all = collection.query_batch(tenant, &queries, &most)?.into_iter().zip(&understood);
     Ok(all
@@ -114,10 +114,10 @@ fn answered(call: &Call<'_>, requests: Vec<QueryRequest>) -> Result<Vec<Vec<Scor
 }
 
 /// All that one of several wants.
-fn most(understood: &[Understood], settings: &Settings) -> With {
+fn most(understood: &[Understood]) -> With {
     let mut all = With { payload: false, vectors: WithVectors::Nothing };
     for own in understood {
-        let own = with(&own.payload, &own.vector, settings);
+        let own = with(&own.payload, &own.vector);
         all.payload |= own.payload;
         all.vectors = match (all.vectors, own.vectors) {
             (WithVectors::All, _) | (_, WithVectors::All) => WithVectors::All,
@@ -156,7 +156,7 @@ fn in_groups(call: &Call<'_>, given: &Value) -> Answer {
     let (settings, wanted) = (collection.settings(), Understood::of(&wanted)?);
     query.query = query.query.looked_up(tenant, &mut |name| other(call, name))?;
     let version = collection.version()?;
-    let all = with(&wanted.payload, &wanted.vector, &settings);
+    let all = with(&wanted.payload, &wanted.vector);
     let found = collection.query_groups(tenant, &query, &all)?.groups;
     let keys: Vec<GroupKey> = found.iter().map(|group| group.key.clone()).collect();
     let mut records = looked_up(call, lookup, &keys)?.into_iter();
@@ -189,7 +189,7 @@ fn looked_up(
         wanted.payload = Value::Bool(true);
     }
     let Understood { payload, vector } = Understood::of(&wanted)?;
-    let all = with(&payload, &vector, &settings);
+    let all = with(&payload, &vector);
     let ids: Vec<_> = keys.iter().filter_map(GroupKey::point).collect();
     let mut points = collection.retrieve(call.caller.tenant(), &ids, &all)?.into_iter();
     let of_key = |key: &GroupKey| {

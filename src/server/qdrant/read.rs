@@ -63,7 +63,7 @@ fn retrieved(
 ) -> Result<Vec<Record>, Refusal> {
     let collection = call.collection()?;
     let settings = collection.settings();
-    let wanted = with(payload, vector, &settings);
+    let wanted = with(payload, vector);
     let points = collection.retrieve(call.caller.tenant(), ids, &wanted)?;
     let found = points.into_iter().flatten();
     Ok(found.map(|point| record(point, payload, vector, (&settings, None))).collect())
@@ -123,7 +123,7 @@ fn by_id(call: &Call<'_>, given: ScrollBody) -> Result<Scrolled, Refusal> {
     let settings = collection.settings();
     let (payload, vector) = (given.with_payload.unwrap_or(WithPayload::All), given.with_vector);
     let from = given.offset.map(|id| Offset::Id(id.0));
-    let with = with(&payload, &vector, &settings);
+    let with = with(&payload, &vector);
     let limit = given.limit.unwrap_or(PAGE_POINTS);
     let scroll = Scroll { order: Order::Id, from, limit, with };
     let page = collection.scroll(&ask(call, given.filter.as_ref())?, &scroll)?;
@@ -150,7 +150,7 @@ fn by_field(call: &Call<'_>, given: ScrollBody) -> Result<Scrolled, Refusal> {
         ..Prefetch::default()
     };
     let query = Query { stage, offset: 0 };
-    let found = collection.query(ask.tenant(), &query, &with(&payload, &vector, &settings))?;
+    let found = collection.query(ask.tenant(), &query, &with(&payload, &vector))?;
     let points = found.points.into_iter();
     let records = points.map(|own| record(own.point, &payload, &vector, (&settings, own.order)));
     Ok(Scrolled { points: records.collect(), next_page_offset: None })

@@ -100,7 +100,7 @@ fn found(call: &Call<'_>, collection: &Collection, given: Search) -> Result<Vec<
         Form::Short(Numbers(query)) => (String::new(), query),
         Form::Object(NamedVector { name, vector: Numbers(query) }) => (name, query),
     };
-    let own = vector::name(&settings, &name);
+    let own = vector::name(&name);
     let (offset, metric) = (given.offset.unwrap_or(0), metric(&settings, own)?);
     let queries = query_rows(&settings, own, query)?;
     let ask = ask(call, given.filter.as_ref())?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::engine::{Ask, Settings, With, WithVectors};
+use crate::engine::{Ask, With, WithVectors};
 use crate::error::Result;
 use crate::plan::filter::Filter;
 use crate::server::call::Call;
@@ -168,12 +168,12 @@ pub enum WithVector {
 }
 
 /// What the engine is asked for.
-pub fn with(payload: &WithPayload, vector: &WithVector, settings: &Settings) -> With {
+pub fn with(payload: &WithPayload, vector: &WithVector) -> With {
     let vectors = match vector {
         WithVector::Nothing | WithVector::All(false) => WithVectors::Nothing,
         WithVector::All(true) => WithVectors::All,
         WithVector::Named(names) => {
-            let own = |given: &String| name(settings, given).to_owned();
+            let own = |given: &String| name(given).to_owned();
             WithVectors::Named(names.iter().map(own).collect())
         }
     };

@@ -52,7 +52,7 @@ pub fn record(
     (settings, order): (&Settings, Option<Number>),
 ) -> Record {
     let is_wanted = !matches!(vector, WithVector::Nothing | WithVector::All(false));
-    let sent = Sent { vectors: point.vectors, is_only: settings.is_only() };
+    let sent = Sent::of(settings, point.vectors);
     Record {
         id: Id(point.id),
         payload: payload.part(point.payload),
@@ -76,7 +76,7 @@ pub fn scored(
     let settings = collection.settings();
     let version = collection.version()?;
     let ids: Vec<_> = found.iter().map(|found| found.id).collect();
-    let points = collection.retrieve(tenant, &ids, &with(payload, vector, &settings))?;
+    let points = collection.retrieve(tenant, &ids, &with(payload, vector))?;
     let with_points = found.iter().zip(points).filter_map(|(found, point)| Some((found, point?)));
     Ok(with_points
         .map(|(found, point)| {

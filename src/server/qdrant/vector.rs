@@ -54,8 +54,14 @@ impl<'de> Visitor<'de> for AnyNumbers {
 }
 
 /// The name of a vector in the collection: in that API the one without a name has an empty one.
-pub fn name<'n>(settings: &Settings, given: &'n str) -> &'n str {
-    if given.is_empty() && settings.is_only() { DEFAULT_VECTOR } else { given }
+pub fn name(given: &str) -> &str {
+    if given.is_empty() { DEFAULT_VECTOR } else { given }
+}
+
+/// The name of a vector of the collection as clients know it: that which it was made with.
+fn shown_name<'n>(settings: &Settings, own: &'n str) -> &'n str {
+    let made_with = &settings.note["config"]["vectors"];
+    if own == DEFAULT_VECTOR && made_with.get(DEFAULT_VECTOR).is_none() { "" } else { own }
 }
 
 /// The vectors of points by name: which points have each, and their rows.
@@ -75,7 +81,7 @@ pub struct Gathered {
 pub fn gather(settings: &Settings, points: Vec<Vector>, place: &str) -> Result<Vec<Gathered>> {
     let mut columns: Vec<(Vec<usize>, Vec<f32>)> = vec![Default::default(); settings.vectors.len()];
     let mut add = |point: usize, given: &str, row: Vec<f32>| -> Result<()> {
-        let at = settings.vector(name(settings, given))?;
+        let at = settings.vector(name(given))?;
         check_dim(&settings.vectors[at], row.len())?;
         columns[at].0.push(point);
         match columns[at].1.is_empty() {
@@ -187,20 +193,25 @@ pub fn score(metric: Metric, score: f32) -> f32 {
 }
 
 /// The vectors of a point as they are sent: a list if there is but the one without a name, an object otherwise.
-pub struct Sent {
-    /// By name.
-    pub vectors: Vec<(String, Rows)>,
-    /// Whether the collection's vector has no name.
-    pub is_only: bool,
+pub struct Sent(Vec<(String, Rows)>);
+
+impl Sent {
+    /// Vectors of a point of the collection.
+    pub fn of(settings: &Settings, vectors: Vec<(String, Rows)>) -> Self {
+        let shown = |(name, rows): (String, Rows)| (shown_name(settings, &name).to_owned(), rows);
+        Self(vectors.into_iter().map(shown).collect())
+    }
 }
 
 impl Serialize for Sent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let (true, [(_, row)]) = (self.is_only, &self.vectors[..]) {
+        if let [(name, row)] = &self.0[..]
+            && name.is_empty()
+        {
             return SentRow(row).serialize(serializer);
         }
-        let mut map = serializer.serialize_map(Some(self.vectors.len()))?;
-        for (name, row) in &self.vectors {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, row) in &self.0 {
             map.serialize_entry(name, &SentRow(row))?;
         }
         map.end()

@@ -395,3 +395,68 @@ fn points_that_came_become_part_of_the_index_while_searches_go_on() {
     assert_eq!(http.get("/collections/c")["points_count"], 10_000);
     assert_eq!(http.n_incidents(), 0);
 }
+
+#[test]
+fn a_vector_of_an_empty_name_is_the_one_without() {
+    let http = Http::new();
+    let vectors = json!({"": {"size": 2, "distance": "Dot"}});
+    http.ok("PUT", "/collections/c", json!({"vectors": vectors}));
+    assert_eq!(http.get("/collections/c")["config"]["params"]["vectors"], vectors);
+    http.ok(
+        "PUT",
+        "/collections/c/points",
+        json!({"points": [
+            {"id": 1, "vector": {"": [1, 2]}}, {"id": 2, "vector": [3, 4]},
+        ]}),
+    );
+    http.ok(
+        "PUT",
+        "/collections/c/points",
+        json!({"batch": {
+            "ids": [3], "vectors": {"": [[5, 6]]},
+        }}),
+    );
+    http.ok(
+        "PUT",
+        "/collections/c/points/vectors",
+        json!({"points": [
+            {"id": 2, "vector": {"": [30, 40]}},
+        ]}),
+    );
+    let found = http.ok(
+        "POST",
+        "/collections/c/points/query",
+        json!({
+            "query": [1, 0], "using": "", "limit": 2, "with_vector": [""],
+        }),
+    );
+    assert_eq!(ids(&found["points"]), [json!(2), json!(3)]);
+    assert_eq!(found["points"][0]["vector"], json!([30.0, 40.0]));
+    let older = json!({"vector": {"name": "", "vector": [1, 0]}, "limit": 1, "with_vector": true});
+    let found = http.ok("POST", "/collections/c/points/search", older);
+    assert_eq!(found[0]["vector"], json!([30.0, 40.0]));
+    let has = json!({"filter": {"must": [{"has_vector": ""}]}});
+    assert_eq!(http.ok("POST", "/collections/c/points/count", has), json!({"count": 3}));
+    http.ok("PATCH", "/collections/c", json!({"vectors": {"": {"on_disk": true}}}));
+    let shown = http.get("/collections/c")["config"]["params"]["vectors"].clone();
+    assert_eq!(shown, json!({"": {"size": 2, "distance": "Dot", "on_disk": true}}));
+
+    // Beside others it is one of them; and a name that happens to be ours is a name.
+    let vectors = json!({"": {"size": 1, "distance": "Dot"}, "x": {"size": 1, "distance": "Dot"}});
+    http.ok("PUT", "/collections/two", json!({"vectors": vectors}));
+    http.ok(
+        "PUT",
+        "/collections/named",
+        json!({
+            "vectors": {"default": {"size": 1, "distance": "Dot"}},
+        }),
+    );
+    let all = json!({"ids": [1], "with_vector": true});
+    for (name, vector) in
+        [("two", json!({"": [1.0], "x": [2.0]})), ("named", json!({"default": [1.0]}))]
+    {
+        let path = format!("/collections/{name}/points");
+        http.ok("PUT", &path, json!({"points": [{"id": 1, "vector": vector}]}));
+        assert_eq!(http.ok("POST", &path, all.clone())[0]["vector"], vector);
+    }
+}
