@@ -66,6 +66,17 @@ impl Call<'_> {
         Ok(self.entry().collection()?)
     }
 
+    /// The version of a collection, as it is told: nothing to a tenant, since it says how much others write.
+    ///
+    /// # Errors
+    /// Those of the record.
+    pub fn version(&self, collection: &Collection) -> Result<u64, Refusal> {
+        match self.caller.tenant() {
+            Some(_) => Ok(0),
+            None => Ok(collection.version()?),
+        }
+    }
+
     /// Whether the client waits until what it writes can be found; otherwise it is told that it was received, though by then
     /// it can be found as well.
     ///

@@ -29,7 +29,7 @@ pub fn completed(call: &Call<'_>, collection: &Collection) -> Answer {
 /// Those of reading.
 pub fn state(call: &Call<'_>, collection: &Collection) -> Result<Value, Refusal> {
     let status = if call.waits()? { "completed" } else { "acknowledged" };
-    Ok(json!({"operation_id": collection.version()?, "status": status}))
+    Ok(json!({"operation_id": call.version(collection)?, "status": status}))
 }
 
 /// Points by ids or filter.

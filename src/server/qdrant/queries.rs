@@ -20,6 +20,9 @@ use crate::server::qdrant::select::{WithPayload, WithVector, with};
 use crate::server::qdrant::sent::{Record, Scored, record, whole_number};
 use crate::server::reply::{Answer, Refusal, Reply};
 
+/// Queries of a batch that are answered in one go: few enough that nobody waits long for their end.
+const TOGETHER: usize = 8;
+
 /// `POST /collections/{collection}/points/query`
 pub fn query(call: &Call<'_>) -> Answer {
     let Strict(given) = body(call)?;
@@ -28,7 +31,7 @@ pub fn query(call: &Call<'_>) -> Answer {
     Reply::result(&Points { points }, call.began)
 }
 
-/// `POST /collections/{collection}/points/query/batch`: all are answered at one version.
+/// `POST /collections/{collection}/points/query/batch`
 pub fn batch(call: &Call<'_>) -> Answer {
     let Strict(given) = body(call)?;
     let requests = source(call)?.batch(&given, BATCH)?;
@@ -93,7 +96,7 @@ fn part<T: DeserializeOwned + Default>(name: &str, value: &Value) -> Result<T, R
     read.map_err(|error| Refusal::bad(format!("json_type: {name}: {error}")))
 }
 
-/// The points of each query, at one version.
+/// The points of each query. Some are answered at one version; then others may come first.
 fn answered(call: &Call<'_>, requests: Vec<QueryRequest>) -> Result<Vec<Vec<Scored>>, Refusal> {
     let (collection, tenant) = (call.collection()?, call.caller.tenant());
     let settings = collection.settings();
@@ -103,14 +106,18 @@ fn answered(call: &Call<'_>, requests: Vec<QueryRequest>) -> Result<Vec<Vec<Scor
         understood.push(Understood::of(&wanted)?);
     }
     let most = most(&understood);
-    let version = collection.version()?;
-    let all = collection.query_batch(tenant, &queries, &most)?.into_iter().zip(&understood);
-    Ok(all
-        .map(|(found, wanted)| {
+    let mut all = Vec::with_capacity(queries.len());
+    for (queries, understood) in queries.chunks(TOGETHER).zip(understood.chunks(TOGETHER)) {
+        call.give_way();
+        let version = call.version(&collection)?;
+        let found = collection.query_batch(tenant, queries, &most)?;
+        for (found, wanted) in found.into_iter().zip(understood) {
+            call.plan.set(found.stages.iter().find_map(|stage| stage.way));
             let points = found.points.into_iter();
-            points.map(|point| wanted.scored(point, version, &settings)).collect()
-        })
-        .collect())
+            all.push(points.map(|point| wanted.scored(point, version, &settings)).collect());
+        }
+    }
+    Ok(all)
 }
 
 /// All that one of several wants.
@@ -155,7 +162,7 @@ fn in_groups(call: &Call<'_>, given: &Value) -> Answer {
     let (collection, tenant) = (call.collection()?, call.caller.tenant());
     let (settings, wanted) = (collection.settings(), Understood::of(&wanted)?);
     query.query = query.query.looked_up(tenant, &mut |name| other(call, name))?;
-    let version = collection.version()?;
+    let version = call.version(&collection)?;
     let all = with(&wanted.payload, &wanted.vector);
     let found = collection.query_groups(tenant, &query, &all)?.groups;
     let keys: Vec<GroupKey> = found.iter().map(|group| group.key.clone()).collect();

@@ -113,7 +113,7 @@ fn found(call: &Call<'_>, collection: &Collection, given: Search) -> Result<Vec<
         .filter(|found| passes(metric, score(metric, found.score), given.score_threshold))
         .collect();
     let wanted = (&given.with_payload, &given.with_vector);
-    scored(collection, call.caller.tenant(), &points, wanted, metric)
+    scored(call, collection, &points, wanted, metric)
 }
 
 /// How a vector is compared.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::core::metric::Metric;
 use crate::engine::{Collection, Found, Settings, StoredPoint};
+use crate::server::call::Call;
 use crate::server::qdrant::id::Id;
 use crate::server::qdrant::select::{WithPayload, WithVector, with};
 use crate::server::qdrant::vector::{Sent, score};
@@ -67,14 +68,14 @@ pub fn record(
 /// # Errors
 /// Those of reading.
 pub fn scored(
+    call: &Call<'_>,
     collection: &Collection,
-    tenant: Option<&str>,
     found: &[Found],
     (payload, vector): (&WithPayload, &WithVector),
     metric: Metric,
 ) -> Result<Vec<Scored>, Refusal> {
     let settings = collection.settings();
-    let version = collection.version()?;
+    let (tenant, version) = (call.caller.tenant(), call.version(collection)?);
     let ids: Vec<_> = found.iter().map(|found| found.id).collect();
     let points = collection.retrieve(tenant, &ids, &with(payload, vector))?;
     let with_points = found.iter().zip(points).filter_map(|(found, point)| Some((found, point?)));

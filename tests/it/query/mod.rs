@@ -47,6 +47,7 @@ impl Made {
             ..Settings::of_vector(dim, metric, Dtype::F32).vectors.remove(0)
         };
         let settings = Settings {
+            note: Value::Null,
             vectors: VECTORS.into_iter().zip(metrics).map(vector).collect(),
             tenant_field: Some(path("owner")),
             indexed: vec![(path("kind"), ColumnKind::Keyword), (path("size"), ColumnKind::Integer)],

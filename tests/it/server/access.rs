@@ -320,6 +320,34 @@ fn tenants_of_one_collection_do_not_see_or_change_each_others_points() {
         let facet = server.ok(key, "POST", "/collections/things/facet", json!({"key": "owner"}));
         assert_eq!(facet["hits"].as_array().unwrap().len(), 1, "{facet}");
     }
+    // Not one byte of an answer says that others write.
+    let answers = |key: &String| -> Vec<Value> {
+        let search = json!({"vector": [3, 1], "limit": 2});
+        let asked = [
+            ("POST", format!("{path}/search"), search.clone()),
+            ("POST", format!("{path}/search/batch"), json!({"searches": [search]})),
+            ("POST", format!("{path}/query"), json!({"query": [3, 1], "with_vector": true})),
+            ("POST", format!("{path}/query/batch"), json!({"searches": [{"query": 2}]})),
+            ("POST", format!("{path}/query/groups"), json!({"query": [3, 1], "group_by": "n"})),
+            ("POST", format!("{path}/recommend"), json!({"positive": [1], "limit": 9})),
+            ("POST", format!("{path}/scroll"), json!({"limit": 3})),
+            ("GET", format!("{path}/2"), json!(null)),
+            ("POST", format!("{path}/count"), json!({})),
+            ("GET", "/collections/things".into(), json!(null)),
+            ("PUT", format!("{path}/payload"), json!({"payload": {"n": "ann's"}, "points": [1]})),
+        ];
+        asked.map(|(method, path, body)| server.ok(key, method, &path, body)).into()
+    };
+    let before = answers(&ann);
+    server.ok(&ben, "PUT", path, points(100..400, json!({"n": "ben's"})));
+    assert_eq!(answers(&ann), before);
+    server.ok(
+        &ben,
+        "POST",
+        &format!("{path}/delete"),
+        json!({"points": (100..400).collect::<Vec<_>>()}),
+    );
+    assert_eq!(answers(&ann), before);
     // What is another's is not there to be removed.
     server.ok(&ann, "POST", &format!("{path}/delete"), json!({"filter": {}}));
     let count = |key: &str| server.ok(key, "POST", &format!("{path}/count"), json!({}));
