@@ -21,7 +21,7 @@ impl Walk<'_> {
         sources: &[Vec<Ranked>],
         window: Window,
     ) -> Result<StageFound> {
-        let mut points = fuse(fusion, &self.passing(stage, sources)?);
+        let mut points = fuse(fusion, sources);
         let n_matches = Some(points.len() as u64);
         points.truncate(window.end());
         points.retain(|point| stage.threshold.is_none_or(|threshold| point.score >= threshold));

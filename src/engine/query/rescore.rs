@@ -22,7 +22,7 @@ impl Walk<'_> {
         window: Window,
     ) -> Result<StageFound> {
         let mut scores: BTreeMap<u32, Vec<Option<f32>>> = BTreeMap::new();
-        for (i, source) in self.passing(stage, sources)?.iter().enumerate() {
+        for (i, source) in sources.iter().enumerate() {
             for point in source {
                 let own = scores.entry(point.place).or_insert_with(|| vec![None; sources.len()]);
                 own[i] = Some(point.score);

@@ -13,7 +13,7 @@ use crate::engine::settings::Settings;
 use crate::engine::state::State;
 use crate::error::Result;
 use crate::plan::cost::Way;
-use crate::plan::filter::Filter;
+use crate::plan::filter::{Condition, Filter};
 
 /// One query at one version, and what it looked at so far.
 pub(super) struct Walk<'a> {
@@ -67,7 +67,9 @@ impl Walk<'_> {
         let mut sources = Vec::with_capacity(stage.prefetch.len());
         for (i, inner) in stage.prefetch.iter().enumerate() {
             let at = format!("{at}prefetch[{i}].");
-            sources.push(self.stage(inner, &at, Window::first(inner.limit))?);
+            // What a stage must pass its prefetches must pass too: they would find less than there is if it came after their limits.
+            let inner = Prefetch { filter: both(&stage.filter, &inner.filter), ..inner.clone() };
+            sources.push(self.stage(&inner, &at, Window::first(inner.limit))?);
         }
         let found = self.kind(stage, &sources, window)?;
         self.stages.push(StageFacts {
@@ -134,17 +136,18 @@ impl Walk<'_> {
     pub fn ask(&self, stage: &Prefetch) -> Ask {
         Ask::new(self.tenant, stage.filter.clone())
     }
+}
 
-    /// Of what was prefetched, the points that pass the filter of the stage: all could be read when they were found.
-    pub fn passing(&self, stage: &Prefetch, sources: &[Vec<Ranked>]) -> Result<Vec<Vec<Ranked>>> {
-        if stage.filter == Filter::default() {
-            return Ok(sources.to_vec());
+/// What passes both filters.
+fn both(above: &Filter, own: &Filter) -> Filter {
+    let none = Filter::default();
+    match (above, own) {
+        (above, own) if *above == none || above == own => own.clone(),
+        (above, own) if *own == none => above.clone(),
+        _ => {
+            let must = [above, own].map(|filter| Condition::Filter(filter.clone())).into();
+            Filter { must, ..none }
         }
-        let matching = self.state.matching(&self.ask(stage))?;
-        let passing = |source: &Vec<Ranked>| {
-            source.iter().filter(|point| matching.contains(point.place)).copied().collect()
-        };
-        Ok(sources.iter().map(passing).collect())
     }
 }
 

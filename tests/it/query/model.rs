@@ -96,8 +96,15 @@ impl Model {
         offset: usize,
         limit: usize,
     ) -> Vec<Scored> {
-        let sources: Vec<Vec<Scored>> =
-            stage.prefetch.iter().map(|inner| self.stage(tenant, inner, 0, inner.limit)).collect();
+        let source = |inner: &Prefetch| {
+            let must = vec![
+                Condition::Filter(stage.filter.clone()),
+                Condition::Filter(inner.filter.clone()),
+            ];
+            let inner = Prefetch { filter: Filter { must, ..Filter::default() }, ..inner.clone() };
+            self.stage(tenant, &inner, 0, inner.limit)
+        };
+        let sources: Vec<Vec<Scored>> = stage.prefetch.iter().map(source).collect();
         let cut = |all: Vec<Scored>, limit: usize| -> Vec<Scored> {
             all.into_iter().skip(offset).take(limit).collect()
         };
@@ -308,10 +315,7 @@ impl Model {
         all
     }
 
-    fn merged(&self, stage: &Prefetch, mut sources: Vec<Vec<Scored>>) -> Vec<Scored> {
-        for source in &mut sources {
-            source.retain(|point| self.passes(&stage.filter, point.0));
-        }
+    fn merged(&self, stage: &Prefetch, sources: Vec<Vec<Scored>>) -> Vec<Scored> {
         if let Kind::Formula(formula) = &stage.kind {
             return self.computed(formula, &sources);
         }
