@@ -91,6 +91,7 @@ mod state;
 mod stored;
 mod tenants;
 mod together;
+mod values;
 mod write;
 
 pub use change::Which;

@@ -11,9 +11,7 @@ use crate::engine::search::Ask;
 use crate::engine::state::State;
 use crate::engine::stored::{StoredPoint, With};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::columns::Column;
 use crate::store::columns::number::Number;
-use crate::store::columns::number_column::NumberColumn;
 use crate::store::columns::path::Path;
 use crate::store::durable::Parts;
 
@@ -44,8 +42,8 @@ impl Default for Scroll {
 pub enum Order {
     /// By id.
     Id,
-    /// By the numbers of an indexed field, or the moments of one that is indexed as such only; points of one value by id. A point
-    /// with several values comes once, at the first of them in this order; one without any does not come.
+    /// By the numbers and moments of a field, best an indexed one; points of one value by id. A point with several values comes at
+    /// each of them; one without any does not come.
     Field(Path, Direction),
 }
 
@@ -92,12 +90,12 @@ pub struct Page {
 
 impl Collection {
     /// A page of the points that the tenant may read and that pass. While nothing changes every one of them comes exactly once
-    /// over all pages. Cost beside that of the filter and of what is wanted: in the order of ids the ids of all that match, or
+    /// over all pages, or once at each of its values. Cost beside that of the filter and of what is wanted: in the order of ids the ids of all that match, or
     /// if that is less the steps along the record until the page is full; in that of a field the values of all that
     /// match.
     ///
     /// # Errors
-    /// `page_range`, `offset_order`, `field_not_indexed`, `vector_name`; those of reading.
+    /// `page_range`, `offset_order`, `vector_name`; those of reading.
     pub fn scroll(&self, ask: &Ask, scroll: &Scroll) -> Result<Page> {
         check_limit(scroll.limit)?;
         let (settings, n) = (self.settings(), scroll.limit + 1);
@@ -195,53 +193,23 @@ impl State {
         from: Option<Offset>,
         n: usize,
     ) -> Result<Vec<(Number, PointId)>> {
-        let column = self.ordered_column(path)?;
-        let is_past = |at: &(Number, PointId)| match from {
-            None => Ok(true),
-            Some(Offset::Value(value)) => {
-                Ok(direction.order(at, &(value, PointId::Num(0))) != Ordering::Less)
-            }
-            Some(Offset::Point(value, id)) => {
-                Ok(direction.order(at, &(value, id)) != Ordering::Less)
-            }
+        let start = match from {
+            None => None,
+            Some(Offset::Value(value)) => Some((value, PointId::Num(0))),
+            Some(Offset::Point(value, id)) => Some((value, id)),
             Some(Offset::Id(_)) => {
                 let message = format!("an id in the order of {path}, expected a value");
-                Err(Error::new(ErrorKind::BadInput, "offset_order", message))
+                return Err(Error::new(ErrorKind::BadInput, "offset_order", message));
             }
         };
-        is_past(&(Number::Int(0), PointId::Num(0)))?;
         let mut all = Vec::new();
-        for place in self.matching(ask)?.iter() {
-            let Some((least, greatest)) = column.ends(place) else { continue };
-            let value = match direction {
-                Direction::Ascending => least,
-                Direction::Descending => greatest,
-            };
+        self.each_value(&*self.matching(ask)?, path, &mut |place, value| {
             let at = (value, self.places.id(place));
-            if is_past(&at)? {
+            if start.is_none_or(|start| direction.order(&at, &start) != Ordering::Less) {
                 all.push(at);
             }
-        }
+        })?;
         Ok(first(all, n, |a, b| direction.order(a, b)))
-    }
-
-    fn ordered_column(&self, path: &Path) -> Result<&NumberColumn> {
-        let field = self.columns.field(path)?;
-        let columns = || field.into_iter().flat_map(|field| field.columns());
-        let numbers = columns().find_map(|column| match column {
-            Column::Number(numbers) => Some(numbers),
-            _ => None,
-        });
-        let moments = || {
-            columns().find_map(|column| match column {
-                Column::Datetime(moments) => Some(moments),
-                _ => None,
-            })
-        };
-        numbers.or_else(moments).ok_or_else(|| {
-            let message = format!("{path}, expected a field indexed as integer, float or datetime");
-            Error::new(ErrorKind::BadInput, "field_not_indexed", message)
-        })
     }
 }
 
