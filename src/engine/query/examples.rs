@@ -48,6 +48,9 @@ impl State {
                 }
             });
         }
+        // A point may be named twice.
+        ids.sort_unstable();
+        ids.dedup();
         Ok(Examples { vectors, mentioned: self.slots(&ids)? })
     }
 

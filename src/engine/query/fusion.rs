@@ -29,9 +29,10 @@ impl Walk<'_> {
     }
 }
 
-/// One list, greatest score first; points of one score in the order in which they came up.
+/// One list, greatest score first; points of one score in the order in which they came up. What else is known of a point is
+/// what was when it came up first.
 fn fuse(fusion: &Fusion, lists: &[Vec<Ranked>]) -> Vec<Ranked> {
-    let mut fused: Vec<(u32, f64)> = Vec::new();
+    let mut fused: Vec<(Ranked, f64)> = Vec::new();
     let mut seen: HashMap<u32, usize> = HashMap::new();
     for (i, list) in lists.iter().enumerate() {
         let scores = match fusion {
@@ -42,14 +43,14 @@ fn fuse(fusion: &Fusion, lists: &[Vec<Ranked>]) -> Vec<Ranked> {
         };
         for (point, score) in list.iter().zip(scores) {
             let at = *seen.entry(point.place).or_insert_with(|| {
-                fused.push((point.place, 0.0));
+                fused.push((*point, 0.0));
                 fused.len() - 1
             });
             fused[at].1 += score;
         }
     }
     fused.sort_by(|a, b| b.1.total_cmp(&a.1));
-    fused.into_iter().map(|(place, score)| Ranked::new(place, score as f32)).collect()
+    fused.into_iter().map(|(point, score)| Ranked { score: score as f32, ..point }).collect()
 }
 
 fn by_rank(n: usize, k: u32, weight: f32) -> Vec<f64> {

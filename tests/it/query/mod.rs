@@ -479,6 +479,26 @@ fn what_cannot_be_asked_is_refused_with_its_place() {
 }
 
 #[test]
+fn an_example_that_is_named_twice_is_left_out_once() {
+    // It made two equal places of one point, which no set can be made of.
+    let made = Made::new(Metric::Dot, 20);
+    let id = *made.model.points.keys().nth(7).unwrap();
+    let positive = vec![Example::Id(id); 3];
+    for strategy in [Strategy::AverageVector, Strategy::BestScore] {
+        let (positive, negative) = (positive.clone(), positive[..1].to_vec());
+        let stage = Prefetch {
+            kind: Kind::Recommend { positive, negative, strategy },
+            vector: "a".into(),
+            limit: 1000,
+            ..Prefetch::default()
+        };
+        let query = Query { stage, offset: 0 };
+        let found = made.own.query(None, &query, &With::default()).unwrap();
+        compare(&scored(&found.points), &made.model.query(None, &query), &strategy);
+    }
+}
+
+#[test]
 fn a_condition_of_a_formula_may_ask_for_ids_and_vectors() {
     let made = Made::new(Metric::Cosine, 19);
     let id = *made.model.points.keys().nth(5).unwrap();

@@ -333,7 +333,7 @@ impl Model {
                 };
                 match all.iter_mut().find(|other| other.0 == point.0) {
                     Some(other) => other.1 += score,
-                    None => all.push((point.0, score, None)),
+                    None => all.push((point.0, score, point.2)),
                 }
             }
         }
@@ -372,7 +372,9 @@ impl Model {
                         path.values(payload).first().and_then(|v| v.as_f64())
                     }
                 };
-                own.or_else(|| formula.defaults.get(variable)?.as_f64()).unwrap_or(0.0)
+                let default = formula.defaults.get(variable);
+                let default = default.map(|value| value.get(0).unwrap_or(value));
+                own.or_else(|| default?.as_f64()).unwrap_or(0.0)
             }
             Expression::Condition(filter) => f64::from(u8::from(self.passes(filter, id))),
             Expression::Sum(parts) => parts.iter().map(value).sum(),
@@ -400,9 +402,9 @@ impl Model {
         unlimited(&mut stage);
         let mut groups: Vec<(Value, Vec<PointId>)> = Vec::new();
         for (id, _, _) in self.stage(tenant, &stage, 0, usize::MAX) {
+            let mut seen: Vec<Value> = Vec::new();
             for value in ask.by.values(&self.points[&id].payload) {
                 let list = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
-                let mut seen: Vec<Value> = Vec::new();
                 for key in list {
                     if seen.contains(&key) || !(key.is_string() || key.is_i64()) {
                         continue;
