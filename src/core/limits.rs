@@ -112,6 +112,10 @@ pub const PREFETCHES: usize = 64;
 /// Examples of one kind of a query: every point that passes is compared with all of them.
 pub const EXAMPLES: usize = 1024;
 
+/// Candidates of which some are chosen that are unlike each other: each is compared with all that are chosen, which takes
+/// seconds at this size.
+pub const CANDIDATES: usize = 4096;
+
 /// Terms of a formula, which is computed for every point that was prefetched.
 pub const FORMULA_TERMS: usize = 1024;
 

@@ -1,7 +1,7 @@
 //! What cannot be asked, before anything is looked at.
 
 use crate::core::limits::{
-    EXAMPLES, FORMULA_DEPTH, FORMULA_TERMS, PAGE, PREFETCH_DEPTH, PREFETCHES,
+    CANDIDATES, EXAMPLES, FORMULA_DEPTH, FORMULA_TERMS, PAGE, PREFETCH_DEPTH, PREFETCHES,
 };
 use crate::engine::query::formula::{Expression, Formula};
 use crate::engine::query::request::{Example, Fusion, Kind, Prefetch, Query, Strategy};
@@ -89,7 +89,7 @@ impl Kind {
                     let message = format!("{at}query.mmr.diversity: {diversity}, expected 0 to 1");
                     return Err(bad("query_range", message));
                 }
-                in_page(&format!("{at}query.mmr.candidates_limit"), *candidates)
+                check_candidates(at, *candidates)
             }
             Self::Recommend { positive, negative, strategy } => {
                 let is_enough = match strategy {
@@ -166,10 +166,11 @@ impl Expression {
     }
 }
 
-fn in_page(at: &str, n: Option<usize>) -> Result<()> {
+fn check_candidates(at: &str, n: Option<usize>) -> Result<()> {
     match n {
-        Some(n) if !(1..=PAGE).contains(&n) => {
-            Err(bad("query_range", format!("{at}: {n}, expected 1 to {PAGE}")))
+        Some(n) if !(1..=CANDIDATES).contains(&n) => {
+            let at = format!("{at}query.mmr.candidates_limit");
+            Err(bad("query_range", format!("{at}: {n}, expected 1 to {CANDIDATES}")))
         }
         _ => Ok(()),
     }
@@ -183,7 +184,7 @@ pub(super) fn bad(code: &'static str, message: String) -> Error {
     Error::new(ErrorKind::BadInput, code, message)
 }
 
-fn too_much(at: &str, n: usize, of: &str, limit: usize) -> Error {
+pub(super) fn too_much(at: &str, n: usize, of: &str, limit: usize) -> Error {
     let message = format!("{at}: {n} {of}, limit {limit}");
     Error::new(ErrorKind::Limit, "query_size", message)
 }

@@ -115,7 +115,7 @@ impl Collection {
         with: &With,
     ) -> Result<Grouped> {
         ask.check()?;
-        self.walk(tenant, with, |walk| {
+        self.walk(tenant, |walk| {
             let groups = walk.groups(ask)?;
             let all: Vec<Ranked> = groups.iter().flat_map(|(_, points)| points).copied().collect();
             let mut points = walk.shown(&all, with)?.into_iter();

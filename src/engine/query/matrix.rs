@@ -8,7 +8,6 @@ use crate::engine::query::score::shown;
 use crate::engine::query::stage::Walk;
 use crate::engine::search::Ask;
 use crate::engine::settings::DEFAULT_VECTOR;
-use crate::engine::stored::With;
 use crate::error::Result;
 
 /// Which points are taken, and how many neighbors of each.
@@ -51,8 +50,7 @@ impl Collection {
                 return Err(bad("query_range", format!("{name}: {n}, expected 1 to {K}")));
             }
         }
-        let with = With { payload: false, ..With::default() };
-        self.walk(ask.tenant(), &with, |walk| walk.matrix(ask, matrix))
+        self.walk(ask.tenant(), |walk| walk.matrix(ask, matrix))
     }
 }
 

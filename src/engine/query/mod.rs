@@ -106,23 +106,22 @@ impl Collection {
     /// `recall_range`, `ef_range`; `id_not_found` and `vector_not_found` for examples, `lookup` if
     /// [`Query::looked_up`] is still to be done; `formula` names the point for which one has no value; those of reading.
     pub fn query(&self, tenant: Option<&str>, query: &Query, with: &With) -> Result<Queried> {
-        let mut found = self.query_batch(tenant, std::slice::from_ref(query), with)?;
+        let mut found = self.query_batch(tenant, &[(query, with)])?;
         Ok(found.swap_remove(0))
     }
 
-    /// The points of several queries, at one version.
+    /// The points of several queries, each with what is wanted of them, at one version.
     ///
     /// # Errors
     /// Those of [`Self::query`], of the first query that has some.
     pub fn query_batch(
         &self,
         tenant: Option<&str>,
-        queries: &[Query],
-        with: &With,
+        queries: &[(&Query, &With)],
     ) -> Result<Vec<Queried>> {
-        queries.iter().try_for_each(Query::check)?;
-        self.walk(tenant, with, |walk| {
-            let one = |query: &Query| {
+        queries.iter().try_for_each(|(query, _)| query.check())?;
+        self.walk(tenant, |walk| {
+            let one = |(query, with): &(&Query, &With)| {
                 let window = Window { offset: query.offset, limit: query.stage.limit };
                 let points = walk.stage(&query.stage, "", window)?;
                 let points = walk.shown(&points, with)?;
@@ -136,11 +135,9 @@ impl Collection {
     fn walk<T>(
         &self,
         tenant: Option<&str>,
-        with: &With,
         work: impl Fn(&mut Walk<'_>) -> Result<T>,
     ) -> Result<T> {
         let settings = self.settings();
-        with.check(&settings)?;
         self.read_columns(|state| {
             let backend = &self.backend;
             work(&mut Walk { backend, settings: &settings, state, tenant, stages: Vec::new() })
@@ -151,6 +148,7 @@ impl Collection {
 impl Walk<'_> {
     /// Points as they were stored. Whose they are was decided when they were found.
     fn shown(&self, points: &[Ranked], with: &With) -> Result<Vec<QueriedPoint>> {
+        with.check(self.settings)?;
         let ids: Vec<PointId> =
             points.iter().map(|point| self.state.places.id(point.place)).collect();
         let stored = self.state.retrieve(None, &ids, with, self.settings)?;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
-use crate::core::limits::K;
+use crate::core::limits::{CANDIDATES, K};
 use crate::core::neighbors::Neighbor;
 use crate::core::rows::Rows;
 use crate::engine::batch::Asked;
 use crate::engine::passing::Passing;
+use crate::engine::query::check::too_much;
 use crate::engine::query::diverse::Choice;
 use crate::engine::query::examples::{average, rows_of};
 use crate::engine::query::request::{Kind, Prefetch, Strategy};
@@ -209,6 +210,10 @@ impl Walk<'_> {
     ) -> Result<StageFound> {
         let near = Window { offset: window.offset, limit: n_candidates };
         let mut found = self.nearest(stage, among, query, near)?;
+        if found.points.len() > CANDIDATES {
+            let n = found.points.len();
+            return Err(too_much("query.mmr.candidates_limit", n, "candidates", CANDIDATES));
+        }
         let similar = self.similar(among, query, &found.points)?;
         let mut order = Vec::new();
         let mut choice = Choice::new(&similar, diversity);

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::engine::query::{GroupKey, Matrix, QueriedPoint};
-use crate::engine::{Collection, Settings, With, WithVectors};
+use crate::engine::query::{GroupKey, Matrix, QueriedPoint, Query};
+use crate::engine::{Collection, Settings, With};
 use crate::error::{Error, Result};
 use crate::server::call::Call;
 use crate::server::catalog::not_found;
@@ -77,12 +77,9 @@ impl Understood {
         })
     }
 
-    /// A point with what is wanted of it, of one with more.
+    /// A point as it is sent.
     fn scored(&self, found: QueriedPoint, version: u64, settings: &Settings) -> Scored {
-        let QueriedPoint { mut point, score, order } = found;
-        if let WithVectors::Named(names) = with(&self.payload, &self.vector).vectors {
-            point.vectors.retain(|(name, _)| names.contains(name));
-        }
+        let QueriedPoint { point, score, order } = found;
         let record = record(point, &self.payload, &self.vector, (settings, order));
         Scored::of(record, score, version)
     }
@@ -105,12 +102,14 @@ fn answered(call: &Call<'_>, requests: Vec<QueryRequest>) -> Result<Vec<Vec<Scor
         queries.push(query.looked_up(tenant, &mut |name| other(call, name))?);
         understood.push(Understood::of(&wanted)?);
     }
-    let most = most(&understood);
+    let withs = understood.iter().map(|own| with(&own.payload, &own.vector));
+    let withs: Vec<With> = withs.collect();
+    let asked: Vec<(&Query, &With)> = queries.iter().zip(&withs).collect();
     let mut all = Vec::with_capacity(queries.len());
-    for (queries, understood) in queries.chunks(TOGETHER).zip(understood.chunks(TOGETHER)) {
+    for (asked, understood) in asked.chunks(TOGETHER).zip(understood.chunks(TOGETHER)) {
         call.give_way();
         let version = call.version(&collection)?;
-        let found = collection.query_batch(tenant, queries, &most)?;
+        let found = collection.query_batch(tenant, asked)?;
         for (found, wanted) in found.into_iter().zip(understood) {
             call.plan.set(found.stages.iter().find_map(|stage| stage.way));
             let points = found.points.into_iter();
@@ -118,24 +117,6 @@ fn answered(call: &Call<'_>, requests: Vec<QueryRequest>) -> Result<Vec<Vec<Scor
         }
     }
     Ok(all)
-}
-
-/// All that one of several wants.
-fn most(understood: &[Understood]) -> With {
-    let mut all = With { payload: false, vectors: WithVectors::Nothing };
-    for own in understood {
-        let own = with(&own.payload, &own.vector);
-        all.payload |= own.payload;
-        all.vectors = match (all.vectors, own.vectors) {
-            (WithVectors::All, _) | (_, WithVectors::All) => WithVectors::All,
-            (WithVectors::Named(names), WithVectors::Named(more)) => {
-                WithVectors::Named([names, more].concat())
-            }
-            (vectors, WithVectors::Nothing) => vectors,
-            (WithVectors::Nothing, vectors) => vectors,
-        };
-    }
-    all
 }
 
 #[derive(Serialize)]
