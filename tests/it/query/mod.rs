@@ -148,7 +148,10 @@ impl Made {
                 target: self.example(tenant, vector),
                 context: self.pairs(tenant, vector, 3),
             },
-            5 => Kind::Context(self.pairs(tenant, vector, 2)),
+            // Beyond both examples of a pair all points are as far on its negative side: rounding would order them.
+            5 if self.model.metrics[vector] != Metric::L1 => {
+                Kind::Context(self.pairs(tenant, vector, 2))
+            }
             6 => {
                 let rated = self.examples(tenant, vector, 3).into_iter();
                 Kind::Feedback {

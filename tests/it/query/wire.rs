@@ -52,8 +52,10 @@ fn recorded_queries_are_understood_or_refused_by_name() {
                 *n_read.entry(kind).or_default() += 1;
             }
             Err(error) => {
-                assert_eq!(error.code(), "vector_not_offered", "{error}\n{line}");
-                assert!(has_other_vectors(body), "{error}\n{line}");
+                // A vector with a NaN, which JSON writes as null, was sent to see it refused.
+                let is_null = error.to_string().ends_with("expected a number, received null");
+                let is_other = error.code() == "vector_not_offered" && has_other_vectors(body);
+                assert!(is_null || is_other, "{error}\n{line}");
                 n_refused += 1;
             }
         }
