@@ -175,7 +175,7 @@ fn queries_that_are_none_are_refused_with_their_place() {
             400,
             "vector_not_offered:",
         ),
-        (json!({"query": {"nearer": 1}}), 400, "query_key:"),
+        (json!({"query": {"nearer": 1}}), 400, "query_type:"),
         (json!({"limt": 1}), 400, "query_key:"),
         (json!({"limit": 0}), 400, "query_"),
         (json!({"query": 1, "using": "x"}), 400, "vector_name:"),
