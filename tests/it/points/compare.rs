@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nearkin::core::ids::PointId;
 use nearkin::engine::{Ask, Direction, FacetValue, How, Offset, Order, Scroll, With, WithVectors};
+use nearkin::store::columns::datetime;
 use nearkin::store::columns::number::Number;
 use nearkin::store::columns::path::elements;
-use nearkin::store::columns::{Kind, datetime};
 use serde_json::Value;
 
 use super::history::Pair;

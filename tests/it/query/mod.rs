@@ -51,7 +51,6 @@ impl Made {
             vectors: VECTORS.into_iter().zip(metrics).map(vector).collect(),
             tenant_field: Some(path("owner")),
             indexed: vec![(path("kind"), ColumnKind::Keyword), (path("size"), ColumnKind::Integer)],
-            note: serde_json::Value::Null,
         };
         drop(Writer::open(&at, &settings).unwrap());
         let model = Model { points: BTreeMap::new(), metrics: BTreeMap::from(metrics) };
