@@ -186,6 +186,7 @@ impl Rows {
         let range = row * self.dim..(row + 1) * self.dim;
         match &self.values {
             Values::F32(values) => out.copy_from_slice(&values[range]),
+            Values::F16(values) => values[range].convert_to_f32_slice(out),
             _ => out.iter_mut().zip(range).for_each(|(x, i)| *x = self.values.get(i)),
         }
     }

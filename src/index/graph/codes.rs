@@ -41,6 +41,8 @@ struct Encoder {
     rotation: Rotation,
     centroid: Vec<f32>,
     rotated: Vec<f32>,
+    /// Of the centroid's norm; every code that becomes a query needs it.
+    square: f32,
 }
 
 /// Codes by slot.
@@ -204,7 +206,8 @@ impl Encoder {
     fn new(metric: Metric, bits: Bits, centroid: Vec<f32>, seed: u64) -> Self {
         let rotation = Rotation::new(centroid.len(), seed);
         let rotated = rotate(&rotation, &centroid);
-        Self { metric, bits, rotation, centroid, rotated }
+        let square = dot(&centroid, &centroid) as f32;
+        Self { metric, bits, rotation, centroid, rotated, square }
     }
 
     /// Bytes of a record.
@@ -303,11 +306,10 @@ impl Encoder {
             // Points lie between integers: twice a point is one.
             Bits::Four => (doubled_points(code, n), 0.5),
         };
-        let square = dot(&self.centroid, &self.centroid) as f32;
         let (twice, add) = match self.metric {
             Metric::L2 => (2.0, factors.add),
-            Metric::Cosine => (1.0, 1.0 - square + factors.add),
-            _ => (1.0, factors.add - square),
+            Metric::Cosine => (1.0, 1.0 - self.square + factors.add),
+            _ => (1.0, factors.add - self.square),
         };
         self.prepared(numbers, -factors.rescale / twice * per_number, add)
     }
