@@ -44,6 +44,9 @@ impl Space {
         asked: &[Asked<'_>],
         wanted: Wanted,
     ) -> Result<Vec<Answered>> {
+        if asked.len() > 1 || asked.iter().any(|one| one.queries.n_rows() > 1) {
+            self.measure_together()?;
+        }
         if let [one] = asked {
             let plan = self.plan(backend, one, wanted, one.queries.n_rows());
             return Ok(vec![self.alone(backend, one, plan, wanted.k)?]);

@@ -42,7 +42,7 @@ const TIMINGS: usize = 3;
 /// Neighbors that are looked for.
 const K: usize = 10;
 
-/// The times of a base.
+/// The times of a base, without those of queries that come together.
 ///
 /// # Errors
 /// Those of the ways.
@@ -85,14 +85,7 @@ fn near_costs(base: &Base, near: &Near, run: &[u32]) -> Result<NearCosts> {
     let Some(codes) = &near.codes else {
         return Ok(NearCosts { query_s: 0.0, code_s: None, walks_s, tree: None, together: None });
     };
-    let mut coded = |run: &[u32]| {
-        per_query(rows, |row| Near::coded(codes, raw, (rows, row), run, K, &mut scratch).map(drop))
-    };
-    // Both compare the same best rows raw: what one takes more is that of the codes.
-    let (few, all) = (&run[..run.len() / 4], run);
-    let (few_s, all_s) = (coded(few)?, coded(all)?);
-    let warm_s = ((all_s - few_s) / (all.len() - few.len()).max(1) as f64).max(1e-10);
-    let query_s = (few_s - warm_s * few.len() as f64).max(0.0);
+    let (query_s, warm_s) = warm_costs((base, codes), run, &mut scratch)?;
     let far = far_runs(rows.n_rows());
     let mut runs = far.iter().cycle();
     let far_s = per_query(rows, |row| {
@@ -100,13 +93,41 @@ fn near_costs(base: &Base, near: &Near, run: &[u32]) -> Result<NearCosts> {
         Near::coded(codes, raw, (rows, row), run, K, &mut scratch).map(drop)
     })?;
     let code_s = ((far_s - query_s) / far[0].len() as f64).max(warm_s);
-    let (tree, sets) = match tree_costs((base, near, codes), &mut scratch)? {
-        Some((costs, sets)) => (Some(costs), Some(sets)),
-        None => (None, None),
+    let tree = tree_costs((base, near, codes), &mut scratch)?;
+    Ok(NearCosts { query_s, code_s: Some(code_s), walks_s, tree, together: None })
+}
+
+/// What a query takes before the first code, and each code that is near.
+fn warm_costs(
+    (base, codes): (&Base, &Codes),
+    run: &[u32],
+    scratch: &mut Scratches,
+) -> Result<(f64, f64)> {
+    let (rows, raw) = (base.rows(), &base.raw);
+    let mut coded = |run: &[u32]| {
+        per_query(rows, |row| Near::coded(codes, raw, (rows, row), run, K, scratch).map(drop))
     };
-    let (of_query, scratch) = ((query_s, warm_s), &mut scratch);
-    let together = together_costs((base, near, codes), of_query, (&far, sets), scratch)?;
-    Ok(NearCosts { query_s, code_s: Some(code_s), walks_s, tree, together: Some(together) })
+    // Both compare the same best rows raw: what one takes more is that of the codes.
+    let (few, all) = (&run[..run.len() / 4], run);
+    let (few_s, all_s) = (coded(few)?, coded(all)?);
+    let warm_s = ((all_s - few_s) / (all.len() - few.len()).max(1) as f64).max(1e-10);
+    Ok(((few_s - warm_s * few.len() as f64).max(0.0), warm_s))
+}
+
+/// The times of queries that come together, where there are codes.
+///
+/// # Errors
+/// Those of the ways.
+pub(super) fn measure_together(base: &Base) -> Result<Option<TogetherCosts>> {
+    let Some(near) = &base.near else { return Ok(None) };
+    let Some(codes) = &near.codes else { return Ok(None) };
+    let (n_rows, mut scratch) = (base.rows().n_rows(), Scratches::default());
+    let run: Vec<u32> = spread(n_rows, TIMED_ROWS).collect();
+    let of_query = warm_costs((base, codes), &run, &mut scratch)?;
+    let n_most = TIMED_RUNS[TIMED_RUNS.len() - 1];
+    let many = (n_rows >= n_most).then(|| Passing::new(spread(n_rows, n_most).collect()));
+    let far = far_runs(n_rows);
+    together_costs((base, near, codes), of_query, (&far, many), &mut scratch).map(Some)
 }
 
 /// What queries take that are compared with the same codes, and what they take in lists if there are rows enough to tell.
@@ -167,18 +188,17 @@ fn tile_costs(
     Ok(((few_s - pair_s * n_few as f64).max(1e-11), pair_s))
 }
 
-/// What searches of the tree take, and the largest set that was searched, if there are rows enough to tell.
+/// What searches of the tree take, if there are rows enough to tell.
 fn tree_costs(
     (base, near, codes): (&Base, &Near, &Codes),
     scratch: &mut Scratches,
-) -> Result<Option<(TreeCosts, Passing)>> {
+) -> Result<Option<TreeCosts>> {
     let (rows, n_base) = (base.rows(), base.rows().n_rows() as u32);
     if TIMED_RUNS.iter().any(|&n| n > n_base as usize) {
         return Ok(None);
     }
     let mut searches = [(0.0, 0.0); TIMED_RUNS.len()];
     let mut make_s = f64::INFINITY;
-    let mut most = Passing::default();
     for (search, n) in searches.iter_mut().zip(TIMED_RUNS) {
         let set = Passing::new(spread(n_base as usize, n).collect());
         let Placed { tree, paths } = &near.placed;
@@ -190,9 +210,8 @@ fn tree_costs(
             near.listed(codes, &base.raw, query, (&set, n_base), sizes, scratch).map(drop)
         })?;
         *search = (set.n_matches() as f64, seconds);
-        most = set;
     }
-    Ok(Some((TreeCosts { searches, make_s }, most)))
+    Ok(Some(TreeCosts { searches, make_s }))
 }
 
 /// The least seconds, of several times, that some rows took as queries, each.

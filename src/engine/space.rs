@@ -1,7 +1,7 @@
 //! One vector of the points: its base and what came since, and how the nearest are found in both.
 
 use std::borrow::Cow;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
@@ -13,7 +13,7 @@ use crate::core::neighbors::{Neighbor, TopK, merge};
 use crate::core::rows::Rows;
 use crate::engine::base::{Base, Exact};
 use crate::engine::batch::n_threads;
-use crate::engine::measure::measure;
+use crate::engine::measure::{measure, measure_together};
 use crate::engine::near::{Near, NearFound, Placed, Scratches, n_reranked, raw};
 use crate::engine::passing::Passing;
 use crate::engine::recent::Recent;
@@ -21,7 +21,7 @@ use crate::engine::settings::VectorSettings;
 use crate::engine::together::One;
 use crate::error::Result;
 use crate::index::graph::MAX_EF;
-use crate::plan::cost::{Choice, Company, Costs, Question, Way};
+use crate::plan::cost::{Choice, Company, Costs, Question, TogetherCosts, Way};
 
 /// Slots that are listed at once, over all queries of a batch: 4 MiB of them, and of distances.
 const LISTED_SLOTS: usize = 1 << 20;
@@ -77,6 +77,8 @@ pub(super) struct Space {
     /// The places with this vector, if some have none; rows of the base at the others are made up, and never found.
     has: Option<RoaringBitmap>,
     costs: Costs,
+    /// Measured when the first queries come together.
+    together: OnceLock<Option<TogetherCosts>>,
     scratches: Mutex<Vec<Scratches>>,
 }
 
@@ -96,7 +98,8 @@ impl Space {
             None => Costs { n_rows: 0, row_s: 0.0, pass_s: 0.0, pass: Way::Scan, near: None },
         };
         let (recent, scratches) = (Recent::default(), Mutex::default());
-        Ok(Self { settings, base, recent, has, costs, scratches })
+        let together = OnceLock::new();
+        Ok(Self { settings, base, recent, has, costs, together, scratches })
     }
 
     /// Builds what near answers come from, over the base.
@@ -107,7 +110,7 @@ impl Space {
         let Some(base) = &mut self.base else { return Ok(()) };
         let (pool, by) = (backend.pool(), (self.settings.metric, &base.raw));
         base.near = Some(Near::build(pool, base.rows(), self.has.as_ref(), by, placed)?);
-        self.costs = measure(backend, base)?;
+        (self.costs, self.together) = (measure(backend, base)?, OnceLock::new());
         Ok(())
     }
 
@@ -168,7 +171,11 @@ impl Space {
             has_skeleton: matches!(who, Who::Some(passing) if passing.has_skeleton()),
             company,
         };
-        Plan { choice: self.costs.choose(question), question }
+        let mut costs = self.costs;
+        if let Some(near) = &mut costs.near {
+            near.together = self.together.get().copied().flatten();
+        }
+        Plan { choice: costs.choose(question), question }
     }
 
     /// The nearest of the base for queries of a set, on a plan that is theirs alone.
@@ -245,6 +252,18 @@ impl Space {
             found.iter_mut().zip(recent).for_each(|(found, recent)| found.extend(recent));
         }
         Ok(found)
+    }
+
+    /// Measures what queries take that come together, the first time.
+    ///
+    /// # Errors
+    /// Those of the ways.
+    pub fn measure_together(&self) -> Result<()> {
+        if let (Some(base), None) = (&self.base, self.together.get()) {
+            let costs = measure_together(base)?;
+            self.together.get_or_init(|| costs);
+        }
+        Ok(())
     }
 
     /// Widths of walks and of searches of the tree.
