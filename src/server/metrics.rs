@@ -17,7 +17,7 @@ const ENDS_S: [f64; 16] = [
 ];
 
 /// How a search was answered, as counted: the ways of the planner, and none for what searches nothing.
-const PLANS: [Option<Way>; 8] = [
+const PLANS: [Option<Way>; 11] = [
     None,
     Some(Way::Nothing),
     Some(Way::Listed),
@@ -26,6 +26,9 @@ const PLANS: [Option<Way>; 8] = [
     Some(Way::Scan),
     Some(Way::Tree),
     Some(Way::Graph),
+    Some(Way::CodedTogether),
+    Some(Way::CodedInBlocks),
+    Some(Way::TreeTogether),
 ];
 
 /// How many points a tenant has, as far as it is told.
