@@ -124,8 +124,9 @@ impl Page<'_> {
     }
 
     fn audit(&self, now: Moment) {
-        let is_change =
-            self.route.is_some_and(|route| matches!(route.scope, Scope::Write | Scope::Admin));
+        let is_change = self.route.is_some_and(|route| {
+            matches!(route.scope, Scope::Write | Scope::Admin) && route.method != "GET"
+        });
         if !is_change && !self.is_denied {
             return;
         }

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::server::call::Call;
 use crate::server::qdrant::{
-    aliases, batch, collections, indexes, payload, points, queries, read, search, upsert,
+    aliases, batch, collections, explain, indexes, payload, points, queries, read, search, stats,
+    upsert,
 };
 use crate::server::reply::{Answer, Refusal, Reply};
 use crate::server::router::{On, Route, Scope};
@@ -28,6 +29,7 @@ const NAME: (Scope, On) = (Scope::Read, On::Name);
 const READ: (Scope, On) = (Scope::Read, On::Collection);
 const WRITE: (Scope, On) = (Scope::Write, On::Change);
 const ADMIN: (Scope, On) = (Scope::Admin, On::Change);
+const STATS: (Scope, On) = (Scope::Admin, On::Collection);
 const MAKE: (Scope, On) = (Scope::Admin, On::Name);
 const ADMIN_ALL: (Scope, On) = (Scope::Admin, On::Server);
 
@@ -47,6 +49,7 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", "/collections/{collection}", MAKE, collections::delete),
     route("GET", "/collections/{collection}/exists", NAME, collections::exists),
     route("GET", "/collections/{collection}/aliases", READ, aliases::of_collection),
+    route("GET", "/collections/{collection}/stats", STATS, stats::stats),
     route("PUT", "/collections/{collection}/index", ADMIN, indexes::create),
     route("DELETE", "/collections/{collection}/index/{field}", ADMIN, indexes::delete),
     route("PUT", "/collections/{collection}/vectors/{vector}", ADMIN, no_vector_names),
@@ -83,6 +86,7 @@ pub const ROUTES: &[Route] = &[
         READ,
         queries::matrix_offsets,
     ),
+    route("POST", "/collections/{collection}/points/explain", READ, explain::explain),
     route("POST", "/collections/{collection}/points/query", READ, queries::query),
     route("POST", "/collections/{collection}/points/query/batch", READ, queries::batch),
     route("POST", "/collections/{collection}/points/query/groups", READ, queries::groups),

@@ -4,11 +4,13 @@
 //! as `rights` lets them; `read` and `search` read them, `queries` all that
 //! `query` reads. What they share: `json` (what is not understood is refused), `id`, `vector`
 //! (the one place where scores and unit rows of that API are made), `select` (which points, and what of them), `sent` (points in answers).
+//! Two that are ours and not of that API: `explain`, how a search was answered; `stats`, what a collection takes.
 
 pub mod aliases;
 pub mod batch;
 pub mod collections;
 mod config;
+pub mod explain;
 mod id;
 pub mod indexes;
 mod json;
@@ -21,5 +23,6 @@ mod rights;
 pub mod search;
 mod select;
 mod sent;
+pub mod stats;
 pub mod upsert;
 mod vector;

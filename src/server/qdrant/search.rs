@@ -31,11 +31,14 @@ struct Search {
     shard_key: NotOffered,
 }
 
+/// A query, and the vector that it is compared with.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NamedVector {
-    name: String,
-    vector: Numbers,
+pub struct NamedVector {
+    /// The name.
+    pub name: String,
+    /// The query.
+    pub vector: Numbers,
 }
 
 /// How a search is done. What only that API's engine can use is accepted and changes nothing.

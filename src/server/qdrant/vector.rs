@@ -59,7 +59,7 @@ pub fn name(given: &str) -> &str {
 }
 
 /// The name of a vector of the collection as clients know it: that which it was made with.
-fn shown_name<'n>(settings: &Settings, own: &'n str) -> &'n str {
+pub fn shown_name<'n>(settings: &Settings, own: &'n str) -> &'n str {
     let made_with = &settings.note["config"]["vectors"];
     if own == DEFAULT_VECTOR && made_with.get(DEFAULT_VECTOR).is_none() { "" } else { own }
 }

@@ -76,7 +76,7 @@ fn start(data: &Path, bind: &str, clock: &Arc<Told>, log: &Kept) -> nearkin::Res
 }
 
 /// Makes a key.
-fn key(data: &Path, scopes: &[May], change: impl FnOnce(&mut KeyRecord)) -> String {
+pub fn key(data: &Path, scopes: &[May], change: impl FnOnce(&mut KeyRecord)) -> String {
     let key = Key::random().unwrap();
     let mut record = KeyRecord {
         id: key.id(),
@@ -306,6 +306,7 @@ fn tenants_of_one_collection_do_not_see_or_change_each_others_points() {
         let all_ids = json!({"ids": (1..12).collect::<Vec<_>>(), "with_payload": true});
         let asked = [
             ("/search/batch", json!({"searches": [everything]})),
+            ("/explain", everything.clone()),
             ("/scroll", json!({"limit": 100})),
             ("", all_ids),
         ];
@@ -352,6 +353,44 @@ fn tenants_of_one_collection_do_not_see_or_change_each_others_points() {
     server.ok(&ann, "POST", &format!("{path}/delete"), json!({"filter": {}}));
     let count = |key: &str| server.ok(key, "POST", &format!("{path}/count"), json!({}));
     assert_eq!((count(&ann), count(&all)), (json!({"count": 0}), json!({"count": 7})));
+}
+
+#[test]
+fn a_tenant_is_not_told_what_answering_took_of_others() {
+    let (server, all) = Guarded::new();
+    let ann = server.key(&BOTH, |key| {
+        key.tenant = Some("ann".into());
+        key.collections = Some(vec!["things".into()]);
+    });
+    let path = "/collections/things";
+    let of = |owner: &str, ids: std::ops::Range<u64>| {
+        let point = |id| json!({"id": id, "vector": [id, 1], "payload": {"owner": owner, "n": 1}});
+        json!({"points": ids.map(point).collect::<Vec<_>>()})
+    };
+    server.ok(&all, "PUT", &format!("{path}/points"), of("ann", 1..5));
+    server.ok(&all, "PUT", &format!("{path}/points"), of("ben", 5..40));
+    let body = json!({"vector": [1, 1], "limit": 3, "filter": {"must": [{"key": "n", "match": {"value": 1}}]}});
+    let explained = |key: &str| {
+        let path = format!("{path}/points/explain");
+        server.ok(key, "POST", &path, body.clone())["plan"].clone()
+    };
+    let keys = |plan: &Value| plan.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let plan = explained(&ann);
+    assert_eq!(keys(&plan), ["way", "exact", "took_us", "matches", "returned"]);
+    assert_eq!((&plan["matches"], &plan["returned"]), (&json!(4), &json!(3)));
+    let plan = explained(&all);
+    assert_eq!(plan["matches"], 39);
+    assert!(plan["predicted_us"].is_object() && plan["filter"].is_object(), "{plan}");
+    let (status, error) = server.refused(&ann, "GET", &format!("{path}/stats"), json!(null));
+    assert_eq!((status, &error[..6]), (403, "scope:"));
+    let stats = server.ok(&all, "GET", &format!("{path}/stats"), json!(null));
+    assert_eq!((&stats["points"], &stats["tenants"]), (&json!(39), &json!(2)));
+    let largest = json!([{"tenant": "ben", "points": 35}, {"tenant": "ann", "points": 4}]);
+    assert_eq!(stats["largest_tenants"], largest);
+    // Reading what a collection takes changes nothing: it is not in the audit file.
+    let audit = std::fs::read_to_string(server.data.path().join("audit.jsonl")).unwrap();
+    let lines: Vec<&str> = audit.lines().filter(|line| line.contains("/stats")).collect();
+    assert!(lines.iter().all(|line| !line.contains("\"done\"")), "{lines:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod access;
 mod bad_input;
 mod collections;
 mod connections;
+mod explain;
 mod points;
 mod queries;
 mod tenants;
