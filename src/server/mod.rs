@@ -6,7 +6,7 @@
 //! A request's way: `serve` accepts its connection, `watched` closes it if its client keeps it waiting; `dispatch` finds its route
 //! in `routes`, asks `keys` who sends it, reads its `body`, and gives it to a worker of `work`; a handler of `qdrant` reads it, asks a collection of
 //! the `catalog`, and makes a `reply`. Beside: `fair`, who works when; `ledger`, what is
-//! written down (`log`, `audit`, `metrics`); `upkeep`, what is done while nobody waits. Every limit is in `limits`.
+//! written down (`log`, `audit`, `metrics`); `ui`, a page that shows it, and `openapi`, which tells of all routes; `upkeep`, what is done while nobody waits. Every limit is in `limits`.
 
 mod aliases;
 pub mod audit;
@@ -21,11 +21,13 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod moment;
+mod openapi;
 pub mod qdrant;
 mod reply;
 mod router;
 mod routes;
 mod serve;
+mod ui;
 mod upkeep;
 mod watched;
 mod work;

@@ -19,6 +19,7 @@ pub type Answer = Result<Reply, Refusal>;
 #[derive(Debug)]
 pub struct Reply {
     content_type: &'static str,
+    headers: &'static [(HeaderName, &'static str)],
     body: Bytes,
 }
 
@@ -47,12 +48,22 @@ impl Reply {
             let message = format!("json_unwritable: {error}");
             Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
         })?;
-        Ok(Self { content_type: "application/json", body: body.into() })
+        Ok(Self { content_type: "application/json", headers: &[], body: body.into() })
     }
 
     /// Plain text.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { content_type: "text/plain; charset=utf-8", body: text.into().into() }
+        let body = text.into().into();
+        Self { content_type: "text/plain; charset=utf-8", headers: &[], body }
+    }
+
+    /// A file of ours for browsers, and what it may do there.
+    pub fn file(
+        content_type: &'static str,
+        headers: &'static [(HeaderName, &'static str)],
+        text: &'static str,
+    ) -> Self {
+        Self { content_type, headers, body: Bytes::from_static(text.as_bytes()) }
     }
 
     /// As it is sent.
@@ -60,6 +71,9 @@ impl Reply {
         let mut response = Response::new(Full::new(self.body));
         let content_type = HeaderValue::from_static(self.content_type);
         response.headers_mut().insert(CONTENT_TYPE, content_type);
+        for (name, value) in self.headers {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
         response
     }
 }

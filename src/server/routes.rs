@@ -10,6 +10,7 @@ use crate::server::qdrant::{
 };
 use crate::server::reply::{Answer, Refusal, Reply};
 use crate::server::router::{On, Route, Scope};
+use crate::server::{openapi, ui};
 
 /// The version of that API's servers that clients compare with their own.
 const SPOKEN_VERSION: &str = "1.18.0";
@@ -40,6 +41,11 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/livez", OPEN, healthz),
     route("GET", "/readyz", OPEN, readyz),
     route("GET", "/metrics", (Scope::Metrics, On::Server), metrics),
+    route("GET", "/openapi.json", OPEN, openapi::document),
+    route("GET", "/ui", OPEN, ui::page),
+    route("GET", "/ui/page.css", OPEN, ui::style),
+    route("GET", "/ui/page.js", OPEN, ui::script),
+    route("GET", "/ui/draw.js", OPEN, ui::drawing),
     route("GET", "/collections", LIST, collections::list),
     route("GET", "/aliases", LIST, aliases::list),
     route("POST", "/collections/aliases", ADMIN_ALL, aliases::change),

@@ -1,34 +1,16 @@
 //! The report page as a browser shows it.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::corpus::{Case, Random, arg, fixture, jsonl, record};
+use crate::support::browser;
 
 /// The page after a browser has read it; `None`, said aloud, where there is no browser.
 fn shown_page(case: &Case, page: &Path) -> Option<String> {
-    let profile = case.path("profile");
-    let output = Command::new("chromium")
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .arg(format!("--user-data-dir={}", arg(&profile)))
-        .arg("--dump-dom")
-        .arg(format!("file://{}", arg(page)))
-        .stdin(Stdio::null())
-        .output();
-    match output {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("SKIPPED: no chromium on PATH");
-            None
-        }
-        Err(error) => panic!("chromium: {error}"),
-        Ok(output) => {
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            Some(String::from_utf8(output.stdout).unwrap())
-        }
-    }
+    let url = format!("file://{}", arg(page));
+    Some(browser::shown(&case.path("profile"), &url, 1000)?.dom)
 }
 
 #[test]

@@ -5,9 +5,11 @@ mod bad_input;
 mod collections;
 mod connections;
 mod explain;
+mod openapi;
 mod points;
 mod queries;
 mod tenants;
+mod ui;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,6 @@
 //! What tests of the program share: running it, and reading what it leaves.
 
+pub mod browser;
 pub mod faulty_disk;
 #[cfg(feature = "parquet")]
 pub mod parquet;
