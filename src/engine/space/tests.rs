@@ -41,8 +41,14 @@ fn a_walk_that_ends_early_is_answered_exactly() {
         // The place in the opposite corner of the order, alone: no walk of this width comes by.
         let alone = Passing::new([N_ROWS as u32 - 1 - place].into_iter().collect());
         let queries = base.rows().slice(place as usize..place as usize + 1);
-        let question =
-            Question { n_matches: 1, exact: false, ef: 1, tree_ef: 1, has_skeleton: false };
+        let question = Question {
+            n_matches: 1,
+            exact: false,
+            ef: 1,
+            tree_ef: 1,
+            has_skeleton: false,
+            company: Company::NONE,
+        };
         let who = Who::Some(&alone);
         let at = At { space: &space, base, backend: &backend, queries: &queries, who, k: 1 };
         let found = at.answer(Way::Graph, question).unwrap().swap_remove(0);
