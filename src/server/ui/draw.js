@@ -137,7 +137,8 @@ export function weighed(place, plan) {
   const said = ways.map(([way, us]) => `${way} ${seconds(us / 1e6)}`).join(", ");
   const { node, width } = picture(place, height, `Taken: ${plan.way}. Predicted: ${said || "nothing was weighed"}`);
   if (!ways.length) {
-    const why = plan.predicted_us ? "no point matches: nothing was weighed" : "a tenant's key is not told what was weighed";
+    const fresh = "nothing to weigh: these rows came since the index was built";
+    const why = plan.predicted_us ? (plan.matches ? fresh : "no point matches: nothing was weighed") : "a tenant's key is not told what was weighed";
     node.append(svg("text", { x: 0, y: 20 }, why));
     return;
   }
@@ -169,7 +170,7 @@ export function weighed(place, plan) {
     node.append(svg("text", { x: left + long(us) + 6, y }, seconds(us / 1e6)));
   });
   const side = took > width / 2 ? "end" : "start";
-  node.append(svg("text", { class: "strong", x: took, y: height - 4, "text-anchor": side }, `took ${seconds(plan.took_us / 1e6)}`));
+  node.append(svg("text", { class: "strong", x: took, y: height - 4, "text-anchor": side }, `took ${seconds(plan.took_us / 1e6)}, filter included`));
 }
 
 // How many points there are, match, were compared and are returned: each a bar, on a scale of powers of ten.

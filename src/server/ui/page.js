@@ -296,7 +296,8 @@ async function explain() {
 
 function showAnswer({ points, plan }) {
   at("answer").hidden = false;
-  const changed = plan.planned && plan.planned !== plan.way ? `, after ${plan.planned} found too few` : "";
+  // Of rows that came since the index was built nothing is planned.
+  const changed = ![undefined, "nothing", plan.way].includes(plan.planned) ? `, after ${plan.planned} found too few` : "";
   at("told").textContent =
     `${count(plan.returned)} of ${count(plan.matches)} matching points in ${seconds(plan.took_us / 1e6)}, by the way “${plan.way}”` +
     `${changed}: ${plan.exact ? "exact" : "near"}.`;

@@ -13,7 +13,7 @@ fn plan(http: &Http, body: Value) -> Value {
 
 #[test]
 fn an_explained_search_finds_what_the_search_finds_and_tells_what_was_weighed() {
-    let http = with_points(Deadlines::default());
+    let http = with_points(Deadlines::default()).reopened();
     let body = json!({"vector": [1, 2, 3, 4], "limit": 7, "with_payload": true});
     let searched = http.ok("POST", "/collections/things/points/search", body.clone());
     let explained = http.ok("POST", EXPLAIN, body);

@@ -73,6 +73,18 @@ impl Http {
         (self.server.wait(), self.data)
     }
 
+    /// The same after its server was stopped and started anew: rows are in place, of which ways are weighed.
+    pub fn reopened(self) -> Self {
+        let agent = self.agent.clone();
+        let (is_orderly, data) = self.stopped();
+        assert!(is_orderly);
+        let http = Self { server: server(data.path(), Deadlines::default()), agent, data };
+        while http.text("GET", "/readyz", "").status != 200 {
+            std::thread::yield_now();
+        }
+        http
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
