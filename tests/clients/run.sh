@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 binary=${NEARKIN:-target/debug/nearkin}
-seed=${SEED:-1} steps=${STEPS:-2400}
+seed=${SEED:-1} steps=${STEPS:-1200}
 here=tests/clients
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$here
 
@@ -36,6 +36,7 @@ work=$(mktemp -d)
 trap 'kill "${server:-}" 2>/dev/null || true; rm -rf "$work"' EXIT
 
 start_server() {
+  : >"$work/log"
   "$binary" serve --data "$work/data" --bind 127.0.0.1:0 >"$work/log" 2>&1 &
   server=$!
   local i

@@ -20,7 +20,8 @@ DAYS = ["2000-05-31T12:00:00Z", "2000-06-01 14:00:00+02:00", "2001-01-01", "2001
 
 
 def vector(r, dim):
-    return [round(r.uniform(-1, 1), 3) for _ in range(dim)]
+    """Numbers of so many digits that no two points are equally far."""
+    return [round(r.uniform(-1, 1), 9) for _ in range(dim)]
 
 
 def vectors(r, share=0.9):

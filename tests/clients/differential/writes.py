@@ -64,7 +64,7 @@ class Changer:
     def set_payload(self):
         made = {"payload": self.news(), "points": self.selected()}
         if self.r.random() < 0.4:
-            made["key"] = self.r.choice(["place", "nested", "nested.array[0]", "deep.er", "brand.new", "place.geo"])
+            made["key"] = self.r.choice(["place", "nested", "nested.array[0]", "deep.er", "brand.new"])
         return "set_payload", made
 
     def overwrite_payload(self):
