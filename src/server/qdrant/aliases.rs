@@ -17,11 +17,14 @@ struct AliasActions {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 enum AliasAction {
-    CreateAlias { collection_name: String, alias_name: String },
-    DeleteAlias { alias_name: String },
-    RenameAlias { old_alias_name: String, new_alias_name: String },
+    #[serde(rename = "create_alias")]
+    Create { collection_name: String, alias_name: String },
+    #[serde(rename = "delete_alias")]
+    Delete { alias_name: String },
+    #[serde(rename = "rename_alias")]
+    Rename { old_alias_name: String, new_alias_name: String },
 }
 
 /// `POST /collections/aliases`: all actions or none.
@@ -42,7 +45,7 @@ pub fn change(call: &Call<'_>) -> Answer {
     call.catalog.change_aliases(|aliases| {
         for action in &actions {
             match action {
-                AliasAction::CreateAlias { collection_name, alias_name } => {
+                AliasAction::Create { collection_name, alias_name } => {
                     check_free(alias_name)?;
                     check_own(aliases, alias_name)?;
                     let known = call.catalog.of_name(collection_name);
@@ -50,11 +53,11 @@ pub fn change(call: &Call<'_>) -> Answer {
                     let known = known.ok_or_else(|| not_found(collection_name))?;
                     aliases.create(alias_name, known.name())?;
                 }
-                AliasAction::DeleteAlias { alias_name } => {
+                AliasAction::Delete { alias_name } => {
                     check_own(aliases, alias_name)?;
                     aliases.delete(alias_name)?;
                 }
-                AliasAction::RenameAlias { old_alias_name, new_alias_name } => {
+                AliasAction::Rename { old_alias_name, new_alias_name } => {
                     check_free(new_alias_name)?;
                     check_own(aliases, old_alias_name)?;
                     check_own(aliases, new_alias_name)?;
