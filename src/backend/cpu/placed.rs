@@ -13,7 +13,7 @@ const COMFORTABLE: RangeInclusive<f64> = 1.0 / (1u64 << 30) as f64..=(1u64 << 30
 /// Per-row numbers of one block of rows under one metric.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Placed {
-    /// For cosine `1 / |row|`, computed in 64 bits; otherwise empty.
+    /// For cosine `1 / |row|`, computed in 64 bits and rounded; otherwise empty.
     pub inverse: Slab<f32>,
     /// For L2 of bytes `|row|²`, exact; otherwise empty.
     pub square: Slab<i32>,
@@ -78,7 +78,7 @@ impl Plan {
     /// What `rows` need under `metric`. Cost: one pass over the rows, if norms are needed.
     pub fn new(rows: &Rows, metric: Metric) -> Self {
         let (inverse, square) = needs(rows, metric);
-        let norms = if inverse || square { rows.norms() } else { Vec::new() };
+        let norms = if inverse || square { rows.rough_norms() } else { Vec::new() };
         let copy = if needs_scaling(rows, metric, &norms) { rows.n_bytes() } else { 0 };
         let n_bytes = 4 * norms.len() as u64 + copy;
         Self { norms, n_bytes }

@@ -101,8 +101,10 @@ mod tests {
     fn lists_of_different_scales_count_the_same() {
         let small = list(&[(1, 0.3), (2, 0.2), (3, 0.1)]);
         let large = list(&[(3, 300.0), (2, 200.0), (1, 100.0)]);
-        let fused = fuse(&Fusion::DistributionBased, &[small, large]);
-        assert_eq!(shown(&fused), [(1, 1.0), (2, 1.0), (3, 1.0)]);
+        // What is left of one in the last bits orders them.
+        let mut fused = shown(&fuse(&Fusion::DistributionBased, &[small, large]));
+        fused.sort_unstable_by_key(|point| point.0);
+        assert_eq!(fused, [(1, 1.0), (2, 1.0), (3, 1.0)]);
         let one = fuse(&Fusion::DistributionBased, &[list(&[(1, 8.0)]), Vec::new()]);
         assert_eq!(shown(&one), [(1, 0.5)]);
         let equal = fuse(&Fusion::DistributionBased, &[list(&[(1, 8.0), (2, 8.0)])]);

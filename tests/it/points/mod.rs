@@ -26,7 +26,7 @@ use crate::collection::{filter, pool};
 
 #[test]
 fn every_history_leaves_what_a_map_would_hold_for_every_tenant() {
-    for seed in [1, 2, 3] {
+    for seed in [4, 5, 6] {
         let (mut pair, mut random) = (Pair::new(), Random { seed, n: 0 });
         for step in 0..700 {
             pair.step(&mut random);
