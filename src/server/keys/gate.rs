@@ -136,7 +136,11 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let all: Vec<KeyRecord> = keys.iter().map(|&key| key.clone()).collect();
             if !all.is_empty() {
-                file::change(dir.path(), |keys| Ok(keys.extend(all))).unwrap();
+                let extended = |keys: &mut Vec<_>| {
+                    keys.extend(all);
+                    Ok(())
+                };
+                file::change(dir.path(), extended).unwrap();
             }
             let sites = Sites::new("127.0.0.1".parse().unwrap(), vec![]);
             Self { gate: Gate::new(Ring::open(dir.path()).unwrap(), sites), _dir: dir }

@@ -552,7 +552,7 @@ fn refusals_and_changes_are_in_the_audit_file_and_every_request_in_the_log() {
         .collect();
     assert_eq!(statuses, [200, 200, 403, 401, 401, 404, 200]);
     let secret = |key: &str| key.split('_').nth(2).unwrap().to_owned();
-    let mut unwanted = vec!["canary".to_owned(), "0.625".into(), secret(&all), secret(&reads)];
+    let mut unwanted = ["canary".to_owned(), "0.625".into(), secret(&all), secret(&reads)];
     assert!(unwanted.iter().all(|text| !log.contains(text)), "{log}");
     // The audit file names collections, and nothing else that was sent.
     unwanted[0] = "canary-1".into();

@@ -120,7 +120,7 @@ fn requests_that_are_dropped_half_way_leave_nothing_and_nobody_reads_anothers_an
                     if chance % 10 < 3 {
                         let cut = (chance >> 8) as usize % whole.len();
                         stream.write_all(&whole.as_bytes()[..cut]).unwrap();
-                        if chance % 2 == 0 {
+                        if chance.is_multiple_of(2) {
                             let _ = stream.shutdown(Shutdown::Both);
                         }
                         continue;
@@ -217,7 +217,8 @@ fn after_a_refusal_the_connection_is_kept_or_its_end_is_announced() {
     }
     let large = raw(
         http.address(),
-        format!("POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000\r\n\r\n{{")
+        "POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000\r\n\r\n{"
+            .to_owned()
             .as_bytes(),
     );
     assert!(large.starts_with("HTTP/1.1 404 ") && large.contains("connection: close"), "{large}");
