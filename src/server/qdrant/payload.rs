@@ -40,7 +40,7 @@ pub struct OldKeys {
 /// Gives payloads keys, at a path if there is one.
 ///
 /// # Errors
-/// Those of [`rights`], of paths, filters and of the engine.
+/// Those of `rights`, of paths, filters and of the engine.
 pub fn set(call: &Call<'_>, collection: &Collection, given: NewPayload) -> Result<(), Refusal> {
     let at: Option<Path> = given.key.as_deref().map(str::parse).transpose()?;
     rights::check_set(call.caller, collection, &given.payload.0, at.as_ref())?;
@@ -52,7 +52,7 @@ pub fn set(call: &Call<'_>, collection: &Collection, given: NewPayload) -> Resul
 /// Gives points another payload.
 ///
 /// # Errors
-/// Those of [`rights`], of filters and of the engine.
+/// Those of `rights`, of filters and of the engine.
 pub fn overwrite(
     call: &Call<'_>,
     collection: &Collection,
@@ -70,7 +70,7 @@ pub fn overwrite(
 /// Takes keys away.
 ///
 /// # Errors
-/// Those of [`rights`], of paths, filters and of the engine.
+/// Those of `rights`, of paths, filters and of the engine.
 pub fn delete_keys(
     call: &Call<'_>,
     collection: &Collection,
@@ -86,7 +86,7 @@ pub fn delete_keys(
 /// Leaves points an empty payload; for a tenant one that names it.
 ///
 /// # Errors
-/// Those of [`rights`], of filters and of the engine.
+/// Those of `rights`, of filters and of the engine.
 pub fn clear(call: &Call<'_>, collection: &Collection, given: Selected) -> Result<(), Refusal> {
     let points = given.points(call)?;
     let mut payload = StrictMap::default().value();

@@ -47,7 +47,7 @@ impl Selected {
     /// The points.
     ///
     /// # Errors
-    /// Those of [`Points::of`].
+    /// Those of `Points::of`.
     pub fn points(self, call: &Call<'_>) -> Result<Points, Refusal> {
         Points::of(call, self.points, self.filter.as_ref())
     }

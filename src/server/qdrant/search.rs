@@ -130,7 +130,7 @@ pub fn metric(settings: &Settings, name: &str) -> Result<Metric, Error> {
 /// A query as a row of the vector's type.
 ///
 /// # Errors
-/// `vector_name`, `vector_dim`; those of [`rows`].
+/// `vector_name`, `vector_dim`; those of `rows`.
 pub fn query_rows(
     settings: &Settings,
     name: &str,

@@ -87,7 +87,7 @@ impl Columns {
 /// Stores points.
 ///
 /// # Errors
-/// `points_missing`, `batch_rows`; those of [`rights`], of vectors and of the engine.
+/// `points_missing`, `batch_rows`; those of `rights`, of vectors and of the engine.
 pub fn upsert(call: &Call<'_>, collection: &Collection, given: Upsert) -> Result<(), Refusal> {
     let points = match (given.points, given.batch) {
         (Some(points), None) => points,
