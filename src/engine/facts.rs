@@ -4,6 +4,7 @@ use crate::core::metric::Metric;
 use crate::core::rows::Dtype;
 use crate::engine::base::Exact;
 use crate::engine::collection::Collection;
+use crate::engine::near::Near;
 use crate::engine::seal::{is_of_index, sealed_version};
 use crate::engine::space::Space;
 use crate::engine::state::State;
@@ -64,7 +65,7 @@ pub struct VectorFacts {
     pub code_bytes: u64,
     /// Bytes of the codes that rule out for exact answers, as their backend keeps them.
     pub exact_code_bytes: u64,
-    /// Bytes of the clustering tree, path codes included.
+    /// Bytes of the clustering tree, path codes included, and the lists of batches once one made them.
     pub tree_bytes: u64,
     /// Bytes of the graph.
     pub graph_bytes: u64,
@@ -102,9 +103,7 @@ impl VectorFacts {
             row_bytes: base.map_or(0, |base| base.rows().n_bytes()),
             code_bytes: codes.map_or(0, |codes| (codes.n_slots() * codes.row_bytes()) as u64),
             exact_code_bytes: exact_codes,
-            tree_bytes: near.map_or(0, |near| {
-                near.placed.tree.n_bytes() + (near.placed.paths.len() * size_of::<u64>()) as u64
-            }),
+            tree_bytes: near.map_or(0, Near::tree_bytes),
             graph_bytes: near.map_or(0, |near| near.graph.n_bytes()),
             recent_bytes: space.recent().n_bytes(),
         }

@@ -79,7 +79,8 @@ fn near_costs(base: &Base, near: &Near, run: &[u32]) -> Result<NearCosts> {
         let bits = share_of(rows.n_rows(), share);
         let allow = if share < 1.0 { Allow::Bits(&bits) } else { Allow::All };
         *walk_s = per_query(rows, |row| {
-            near.walk(raw, (rows, row), allow, (K, TIMED_EF), &mut scratch).map(drop)
+            near.walk(raw, (rows, row), (allow, share as f32), (K, TIMED_EF), &mut scratch)
+                .map(drop)
         })?;
     }
     let Some(codes) = &near.codes else {

@@ -205,7 +205,9 @@ mod tests {
     use super::*;
     use crate::core::metric::Metric;
     use crate::core::mix::stream;
-    use crate::core::rows::Values;
+    use crate::core::rows::{Dtype, Values};
+    use crate::engine::near::Near;
+    use crate::engine::settings::VectorSettings;
 
     const DIM: usize = 8;
 
@@ -242,5 +244,34 @@ mod tests {
             let leaf = tree.nodes()[tree.leaf_of(*old).unwrap() as usize];
             assert!((leaf.code..=leaf.last_code()).contains(new), "{old:016x} became {new:016x}");
         }
+    }
+
+    #[test]
+    fn what_is_merged_has_no_row_that_went_and_no_crowded_leaf() {
+        let backend = Cpu::new(Arc::new(ThreadPoolBuilder::new().build().unwrap()), 1 << 30);
+        let (first, later) = (rows(3000, 0.0, 1), rows(1400, 0.9, 2));
+        let params = tree::BuildParams { seed: SEED, ..tree::BuildParams::default() };
+        let on = (&backend, backend.pool());
+        let built = tree::build((&backend, on.1), &first, Metric::L2, &params).unwrap();
+        let order: Vec<usize> = built.order.iter().map(|&row| row as usize).collect();
+        let base = Base::of((on.0, on.1), first.picked(&order), Metric::L2).unwrap();
+        let (name, dtype) = ("default".to_owned(), Dtype::F32);
+        let settings = VectorSettings { name, dim: DIM, metric: Metric::L2, dtype };
+        let mut space = Space::new(&backend, settings, Some(base), None).unwrap();
+        let placed = Placed { tree: built.tree, paths: built.paths.into() };
+        space.build_near(&backend, placed).unwrap();
+        space.push(&backend, (3000..4400).collect(), later).unwrap();
+
+        // Two more go than are put in their places, so that some stay empty.
+        let gone: Vec<u32> = (0..1402).map(|i| 2 * i).collect();
+        let moved = (3000..4400).zip(gone.iter().copied()).collect();
+        let moves = Moves { n_base: 3000, gone: gone.clone(), moved };
+        let merged = merged_space(&space, &moves, &backend).unwrap();
+        let Near { graph, placed, .. } = merged.near().unwrap();
+        let kept: Vec<u32> = (0..3000).filter(|&place| graph.contains(place)).collect();
+        let expected: Vec<u32> = (0..3000).filter(|place| !gone[1400..].contains(place)).collect();
+        assert_eq!(kept, expected);
+        let live = kept.iter().map(|&place| placed.paths[place as usize]);
+        assert!(placed.tree.crowded(live, 2 * params.max_leaf).unwrap().is_empty());
     }
 }

@@ -130,7 +130,7 @@ impl Near {
         (sample, rest): (&[u32], &[u32]),
     ) -> Result<Self> {
         self.recalls = self.measure(pool, raw, (sample, rest), |slot, ef, scratch| {
-            self.walk(raw, (rows, slot), Allow::All, (SAMPLED_K, ef), scratch)
+            self.walk(raw, (rows, slot), (Allow::All, 1.0), (SAMPLED_K, ef), scratch)
         })?;
         if let Some(codes) = &self.codes {
             let run: Vec<u32> = rest
@@ -180,6 +180,13 @@ impl Near {
         ))
     }
 
+    /// Bytes of the tree, of its path codes, and of the lists of batches if one made them.
+    pub fn tree_bytes(&self) -> u64 {
+        let Placed { tree, paths } = &self.placed;
+        let lists = self.lists.get().map_or(0, Lists::n_bytes);
+        tree.n_bytes() + (paths.len() * size_of::<u64>()) as u64 + lists
+    }
+
     /// The widths at which sampled rows found their neighbors with this recall, for `k` neighbors: of walks and of searches of
     /// the tree; none if no width was enough.
     pub fn efs_for(&self, recall: f32, k: usize) -> (Option<usize>, Option<usize>) {
@@ -220,7 +227,7 @@ impl Near {
         EFS.iter().map(recall).collect()
     }
 
-    /// The `k` nearest allowed rows that a walk of width `ef` over the graph finds.
+    /// The `k` nearest allowed rows that a walk of width `ef` over the graph finds; `share` of all are allowed.
     ///
     /// # Errors
     /// Those of [`Graph::search`].
@@ -228,7 +235,7 @@ impl Near {
         &self,
         raw: &RawRows<'_>,
         (queries, q): (&Rows, usize),
-        allow: Allow<'_>,
+        (allow, share): (Allow<'_>, f32),
         (k, ef): (usize, usize),
         scratch: &mut Scratches,
     ) -> Result<NearFound> {
@@ -239,6 +246,7 @@ impl Near {
             ef,
             n_rerank: n_reranked(k).min(ef),
             max_links: LINKS_PER_EF * ef as u64,
+            share,
         };
         let found = match &self.codes {
             None => self.graph.search(raw, &raw_query, allow, &params, scratch)?,

@@ -19,9 +19,12 @@ const NO_RUNS: u32 = 12_346;
 /// Containers from which on a form with runs says where each begins.
 const WITH_OFFSETS: usize = 4;
 
+/// A set that is smaller than its bound by this factor gives its numbers one by one.
+pub(super) const FEW: u64 = 256;
+
 /// The numbers of a set that are below `bound`.
 pub(super) fn set_bits(set: &RoaringBitmap, bound: u32) -> Bits {
-    if set.len() < u64::from(bound) / 32 {
+    if set.len() < u64::from(bound) / FEW {
         let mut bits = Bits::new(bound);
         set.range(0..bound).for_each(|n| bits.insert(n));
         return bits;

@@ -422,7 +422,8 @@ impl At<'_> {
                     Who::Some(set) if !is_all => Allow::Bits(set.bits(n_base)),
                     _ => Allow::All,
                 };
-                near.walk(raw, query, allow, (self.k, question.ef), scratch)
+                let share = question.n_matches as f32 / near.graph.n_live().max(1) as f32;
+                near.walk(raw, query, (allow, share), (self.k, question.ef), scratch)
             }
         }
     }

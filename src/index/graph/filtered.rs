@@ -2,19 +2,30 @@
 //!
 //! Paper: Patel et al., "ACORN: performant and predicate-agnostic search over vector embeddings and structured data",
 //! SIGMOD 2024, section 5.2 (two hops at search time). Ours: the second hop is taken only where the first leads to few
-//! allowed slots, and the walk begins at the nearest slots of any kind.
+//! allowed slots, the walk begins at the nearest slots of any kind, and where most slots are allowed it goes through all.
 
 use crate::core::allow::Allow;
 use crate::core::neighbors::Neighbor;
+use crate::distance::simd::coded::prefetch;
 use crate::index::graph::distances::Distances;
 use crate::index::graph::search::{Ended, Scratch};
-use crate::index::graph::{Graph, SearchParams};
+use crate::index::graph::{Graph, MAX_EF, SearchParams};
 
 /// Width of the unfiltered beam whose slots the walk begins at.
 const N_SEEDS: usize = 16;
 
 /// A second hop is taken where fewer than one of so many places lead to an allowed slot.
 const PLACES_PER_DIRECT: usize = 4;
+
+/// From this share of allowed slots on, a walk goes through all slots and keeps the allowed of them: it comes near the query in
+/// fewer steps than one from allowed slot to allowed slot.
+const LEAST_SHARE: f32 = 0.3;
+
+/// How many more slots such a walk holds than would hold `k` allowed ones.
+const ROOM: f32 = 1.5;
+
+/// One of so many slots that it held at the end must be allowed. Where fewer are, the allowed ones lie elsewhere.
+const HELD_PER_ALLOWED: usize = 4;
 
 impl Graph {
     /// Leaves in the pool the nearest allowed slots that are met.
@@ -27,17 +38,27 @@ impl Graph {
         params: &SearchParams,
         scratch: &mut Scratch,
     ) -> Ended {
-        self.beam(distances, query, 0, start, (N_SEEDS, 0), scratch);
-        let seeds: Vec<Neighbor> = scratch.pool.neighbors().collect();
+        let ef = through_all(params);
+        self.beam(distances, query, 0, start, (ef.unwrap_or(N_SEEDS), 0), scratch);
+        let mut seeds: Vec<Neighbor> = scratch.pool.neighbors().take(N_SEEDS).collect();
+        if ef.is_some() {
+            let n_held = scratch.pool.len();
+            scratch.pool.retain(|slot| allow.contains(slot));
+            let n_allowed = scratch.pool.len();
+            if n_allowed >= params.k.max(n_held / HELD_PER_ALLOWED) {
+                return Ended::Converged;
+            }
+            seeds.extend(scratch.pool.neighbors());
+        }
         scratch.visited.reset(&self.dead, self.version);
         scratch.pool.reset(params.ef, 0);
         for seed in &seeds {
-            if scratch.visited.insert(seed.slot) && allow.contains(seed.slot) {
+            if allow.contains(seed.slot) && scratch.visited.insert(seed.slot) {
                 scratch.pool.offer(seed.slot, seed.distance);
             }
         }
         for seed in seeds {
-            if !allow.contains(seed.slot) {
+            if !allow.contains(seed.slot) && scratch.visited.insert(seed.slot) {
                 self.hop(distances, query, seed.slot, allow, scratch);
             }
         }
@@ -74,6 +95,9 @@ impl Graph {
         }
         *n_links += links.len() as u64;
         if n_direct * PLACES_PER_DIRECT < self.width() {
+            for &through in links.iter().filter(|&&through| visited.is_new(through)) {
+                prefetch(&self.links, through as usize * self.width(), self.width());
+            }
             for &through in links {
                 if fresh.len() >= self.width() {
                     break;
@@ -93,7 +117,21 @@ impl Graph {
                 }
             }
         }
+        if let Some(next) = scratch.pool.peek() {
+            prefetch(&self.links, next as usize * self.width(), self.width());
+        }
         scratch.n_hops += 1;
         scratch.offer_fresh(distances, query);
     }
+}
+
+/// The width of a walk through all slots; none if there should not be one.
+fn through_all(params: &SearchParams) -> Option<usize> {
+    if params.share < LEAST_SHARE {
+        return None;
+    }
+    // Of as many more slots as there are fewer allowed than half, as many are allowed.
+    let wide = params.ef as f32 * (0.5 / params.share).max(1.0);
+    let enough = ROOM * params.k as f32 / params.share;
+    Some((wide.max(enough).ceil() as usize).min(MAX_EF))
 }

@@ -75,7 +75,7 @@ impl BuildParams {
 }
 
 /// How a graph is searched.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SearchParams {
     /// Neighbors asked for.
     pub k: usize,
@@ -85,11 +85,14 @@ pub struct SearchParams {
     pub n_rerank: usize,
     /// Links that a walk under a filter looks at before it gives up.
     pub max_links: u64,
+    /// The part of all slots that is allowed, about; 0 if it is not known. It decides how a walk under a filter goes, not what it
+    /// may find.
+    pub share: f32,
 }
 
 impl Default for SearchParams {
     fn default() -> Self {
-        Self { k: 10, ef: 64, n_rerank: 40, max_links: 1 << 18 }
+        Self { k: 10, ef: 64, n_rerank: 40, max_links: 1 << 18, share: 0.0 }
     }
 }
 

@@ -167,9 +167,12 @@ impl Graph {
 /// Whether all links are to other slots below `n_slots`, and unused places come last. No place ends the look at the others,
 /// so that many are looked at at once.
 fn is_sound(slot: u32, places: &[u32], n_slots: usize) -> bool {
-    let n_slots = n_slots as u32;
-    // The mark of an unused place wraps to 0.
-    let is_wrong = |to: u32| u32::from(to.wrapping_add(1) > n_slots) | u32::from(to == slot);
+    // Signed, as the oldest vector instructions compare: places end below 2^31, and the mark of an unused one is -1.
+    let (last, own) = ((n_slots - 1) as i32, slot as i32);
+    let is_wrong = |to: u32| {
+        let to = to as i32;
+        u32::from(to < -1) | u32::from(to > last) | u32::from(to == own)
+    };
     let wrong = places.iter().fold(0, |found, &to| found | is_wrong(to));
     let n_unused: u32 = places.iter().map(|&to| u32::from(to == NONE)).sum();
     let last = &places[places.len() - n_unused as usize..];

@@ -78,6 +78,18 @@ impl Pool {
         ahead.map(|ahead| self.cursor + ahead)
     }
 
+    /// How many slots are held.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Lets go of the slots that are not wanted.
+    pub fn retain(&mut self, is_wanted: impl Fn(u32) -> bool) {
+        let salt = self.salt;
+        self.keys.retain(|&key| is_wanted((key as u32 >> 1) ^ salt));
+        self.cursor = 0;
+    }
+
     /// The slots held, nearest first.
     pub fn neighbors(&self) -> impl Iterator<Item = Neighbor> {
         self.keys

@@ -42,6 +42,11 @@ impl Lists {
         Ok(Self { run, skeleton, is_straight, list_rows })
     }
 
+    /// Bytes of the slots and parts.
+    pub fn n_bytes(&self) -> u64 {
+        self.run.n_bytes() + self.skeleton.n_bytes() + self.is_straight.capacity() as u64
+    }
+
     /// The slots of a list.
     pub(super) fn slots(&self, list: u32) -> Slots<'_> {
         let range = self.skeleton.parts()[list as usize].range();

@@ -1,21 +1,34 @@
-//! One sortable key per slot, cut into at most 255 cells of about equal depth: a range is a look at one byte per slot,
-//! and only keys of the one or two cells that a bound cuts are compared.
+//! One sortable key per slot, cut into at most 255 cells of about equal depth. A wide range is a look at one byte per slot; of the
+//! one or two cells that a bound cuts, and of all cells of a narrow range, the slots are listed by key when they are first
+//! asked for.
 //!
 //! Paper: SQUASH (arXiv 2502.01528), the quantised attribute index; here each cell knows its least and greatest key, and
 //! a value that fills a cell has it alone.
 
+use std::iter;
 use std::ops::RangeInclusive;
+use std::sync::OnceLock;
 
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::store::columns::bytes::{Reader, put_count, set_of};
+use crate::store::columns::group::{ByCode, Group};
 
 /// Cells that a cut aims at; heavy values can double their number, and a code is one byte.
 const CELLS: usize = 120;
 
 /// Keys below which nothing is cut again.
 const LEAST_CUT: u32 = 128;
+
+/// The part of all slots, as a divisor, up to which those inside of a range are taken from lists, one by one.
+const NARROW: u64 = 32;
+
+/// A set of slots that is smaller than all by this factor is sorted; others are made of one bit per slot.
+const SORTED: usize = 256;
+
+/// Keys that may come in before lists are made anew: all of them are looked at by every range.
+const MOST_SINCE: usize = 1024;
 
 /// Keys by slot.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +40,19 @@ pub struct Cells {
     cells: Vec<Cell>,
     n_keys: u32,
     n_at_cut: u32,
+    lists: Lists,
+}
+
+/// The slots of cells, listed when they are first asked for.
+#[derive(Clone, Debug, Default)]
+struct Lists {
+    by_code: OnceLock<ByCode>,
+    /// By key, one for each cell.
+    groups: Vec<OnceLock<Group>>,
+    /// Slots that got a key since lists could be made; some may have another by now.
+    since: Vec<u32>,
+    /// Whether a slot may have another key than its list says.
+    is_changed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +69,7 @@ struct Cell {
 struct Cut {
     /// The first and the last cell that is inside.
     inside: Option<(u8, u8)>,
+    /// 0 for none.
     check: [u8; 2],
     n_inside: u64,
     n_check: u64,
@@ -65,12 +92,18 @@ impl Cells {
         }
         if self.cells.is_empty() {
             self.cells.push(Cell::new(i64::MIN));
+            self.forget_lists();
         }
         self.keys[at] = key;
         self.codes[at] = self.take_in(key);
         self.n_keys += 1;
         if self.n_keys >= LEAST_CUT && self.n_keys >= 2 * self.n_at_cut {
             self.cut();
+        } else if self.lists.since.len() == MOST_SINCE {
+            self.forget_lists();
+        } else {
+            self.lists.since.push(slot);
+            self.lists.is_changed = true;
         }
     }
 
@@ -80,7 +113,14 @@ impl Cells {
             self.cells[usize::from(*code) - 1].n -= 1;
             *code = 0;
             self.n_keys -= 1;
+            self.lists.is_changed = true;
         }
+    }
+
+    /// Lists say what is so now.
+    fn forget_lists(&mut self) {
+        let groups = iter::repeat_with(OnceLock::new).take(self.cells.len()).collect();
+        self.lists = Lists { groups, ..Lists::default() };
     }
 
     fn take_in(&mut self, key: i64) -> u8 {
@@ -113,6 +153,7 @@ impl Cells {
             }
         }
         self.n_at_cut = self.n_keys;
+        self.forget_lists();
     }
 
     fn place(&self, keys: &RangeInclusive<i64>) -> Cut {
@@ -136,26 +177,92 @@ impl Cells {
         cut
     }
 
-    /// The slots whose key is in `keys`. One byte per slot is read, and the keys of at most two cells.
+    /// The slots whose key is in `keys`. Cost: about their number if they are few; otherwise one byte per slot is read.
     pub fn range(&self, keys: &RangeInclusive<i64>) -> RoaringBitmap {
         let cut = self.place(keys);
+        let mut listed: Vec<u32> = Vec::with_capacity((cut.n_inside.min(cut.n_check)) as usize);
+        let inside = cut.inside.filter(|_| cut.n_inside > self.n_codes() / NARROW);
+        if let (None, Some((first, last))) = (inside, cut.inside) {
+            (first..=last).for_each(|code| self.list_all(code, keys, &mut listed));
+        }
+        let checked = cut.check.into_iter().filter(|&code| code > 0);
+        checked.for_each(|code| self.list(code, keys, &mut listed));
+        let is_in = |slot: &u32| self.key(*slot).is_some_and(|key| keys.contains(&key));
+        listed.extend(self.lists.since.iter().copied().filter(is_in));
+        match inside {
+            Some((first, last)) => {
+                self.set_with(listed, |codes, word| *word = inside_of(codes, first, last))
+            }
+            None => self.set_of_listed(listed),
+        }
+    }
+
+    /// The slots whose key is one of `keys`, which are ascending: as [`Cells::range`] for each.
+    pub fn any(&self, keys: &[i64]) -> RoaringBitmap {
+        let (mut found, mut listed) = (RoaringBitmap::new(), Vec::new());
+        for &key in keys {
+            let code = self.cells.partition_point(|cell| cell.from <= key);
+            match self.cells.get(code.wrapping_sub(1)) {
+                None => {}
+                // A value of many slots may have its cell alone: those of it need no list.
+                Some(cell) if u64::from(cell.n) > self.n_codes() / NARROW => {
+                    found |= self.range(&(key..=key));
+                }
+                Some(_) => self.list(code as u8, &(key..=key), &mut listed),
+            }
+        }
+        let is_one =
+            |slot: &u32| self.key(*slot).is_some_and(|key| keys.binary_search(&key).is_ok());
+        listed.extend(self.lists.since.iter().copied().filter(is_one));
+        found |= self.set_of_listed(listed);
+        found
+    }
+
+    /// The slots of a cell, as they were when they were first asked for.
+    fn listed(&self, code: u8) -> &[u32] {
+        self.lists.by_code.get_or_init(|| ByCode::of(&self.codes)).slots(code)
+    }
+
+    /// Adds the slots of a cell whose keys are all in `keys`, of those that its list says.
+    fn list_all(&self, code: u8, keys: &RangeInclusive<i64>, out: &mut Vec<u32>) {
+        let is_in = |slot: &u32| self.key(*slot).is_some_and(|key| keys.contains(&key));
+        match self.lists.is_changed {
+            true => out.extend(self.listed(code).iter().copied().filter(is_in)),
+            false => out.extend_from_slice(self.listed(code)),
+        }
+    }
+
+    /// Adds the slots of a cell whose key is in `keys`, of those that its list says.
+    fn list(&self, code: u8, keys: &RangeInclusive<i64>, out: &mut Vec<u32>) {
+        let group = self.lists.groups[usize::from(code) - 1]
+            .get_or_init(|| Group::of(self.listed(code), &self.keys));
+        let found = group.range(keys);
+        if self.lists.is_changed {
+            let is_so = |&(slot, key): &(u32, i64)| self.key(slot) == Some(key);
+            out.extend(found.filter(is_so).map(|(slot, _)| slot));
+        } else {
+            out.extend(found.map(|(slot, _)| slot));
+        }
+    }
+
+    /// Listed slots as a set; one may be listed twice.
+    fn set_of_listed(&self, mut listed: Vec<u32>) -> RoaringBitmap {
+        if listed.len() >= self.codes.len() / SORTED {
+            return self.set_with(listed, |_, _| {});
+        }
+        listed.sort_unstable();
+        listed.dedup();
+        RoaringBitmap::from_sorted_iter(listed).expect("sorted, each once")
+    }
+
+    /// Listed slots and, of each 64, those that `mark` says by their codes.
+    fn set_with(&self, listed: Vec<u32>, mark: impl Fn(&[u8; 64], &mut u64)) -> RoaringBitmap {
         let mut words = vec![0u64; self.codes.len().div_ceil(64)];
         let (chunks, rest) = self.codes.as_chunks::<64>();
         let mut tail = [0; 64];
         tail[..rest.len()].copy_from_slice(rest);
-        for (at, (codes, word)) in chunks.iter().chain([&tail]).zip(&mut words).enumerate() {
-            *word = cut.inside.map_or(0, |(first, last)| inside(codes, first, last));
-            if cut.n_check == 0 {
-                continue;
-            }
-            let mut unsure = equal(codes, cut.check);
-            while unsure != 0 {
-                let bit = unsure.trailing_zeros();
-                unsure &= unsure - 1;
-                let is_in = keys.contains(&self.keys[at * 64 + bit as usize]);
-                *word |= u64::from(is_in) << bit;
-            }
-        }
+        chunks.iter().chain([&tail]).zip(&mut words).for_each(|(codes, word)| mark(codes, word));
+        listed.iter().for_each(|slot| words[*slot as usize / 64] |= 1 << (slot % 64));
         words.iter_mut().for_each(|word| *word = word.to_le());
         RoaringBitmap::from_lsb0_bytes(0, bytemuck::cast_slice(&words))
     }
@@ -233,7 +340,10 @@ impl Cells {
         if cells.iter().zip(ends).any(has_others) {
             return Err(reader.corrupt("a key outside of its cell"));
         }
-        Ok(Self { codes, keys, cells, n_keys: n_keys as u32, n_at_cut })
+        let mut read =
+            Self { codes, keys, cells, n_keys: n_keys as u32, n_at_cut, ..Self::default() };
+        read.forget_lists();
+        Ok(read)
     }
 
     /// Bytes held.
@@ -241,6 +351,14 @@ impl Cells {
         self.codes.capacity()
             + self.keys.capacity() * size_of::<i64>()
             + self.cells.capacity() * size_of::<Cell>()
+            + self.lists.n_bytes()
+    }
+}
+
+impl Lists {
+    fn n_bytes(&self) -> usize {
+        let groups = self.groups.iter().filter_map(OnceLock::get).map(Group::n_bytes);
+        groups.sum::<usize>() + self.by_code.get().map_or(0, ByCode::n_bytes)
     }
 }
 
@@ -257,13 +375,8 @@ impl Cell {
 }
 
 /// One bit per code from the first to the last.
-fn inside(codes: &[u8; 64], first: u8, last: u8) -> u64 {
+fn inside_of(codes: &[u8; 64], first: u8, last: u8) -> u64 {
     pack(codes.map(|code| u8::from(code.wrapping_sub(first) <= last - first)))
-}
-
-/// One bit per code that is one of two, of which 0 stands for none.
-fn equal(codes: &[u8; 64], [a, b]: [u8; 2]) -> u64 {
-    pack(codes.map(|code| u8::from(code != 0) & (u8::from(code == a) | u8::from(code == b))))
 }
 
 /// 64 bytes that are 0 or 1 as bits, by a multiplication that moves eight of them side by side.
@@ -276,75 +389,4 @@ fn pack(bytes: [u8; 64]) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::mix::stream;
-    use std::collections::BTreeMap;
-
-    /// Keys with heavy values, long tails and the ends of what there is.
-    fn key(seed: u64, n: u64) -> i64 {
-        let x = stream(seed, n);
-        match x % 8 {
-            0 | 1 => (x >> 8) as i64 % 3,
-            2 => i64::MIN + (x >> 60) as i64,
-            3 => i64::MAX - (x >> 60) as i64,
-            _ => x as i64 >> (x % 50),
-        }
-    }
-
-    #[test]
-    fn ranges_after_any_history_are_those_of_the_keys() {
-        for seed in 0..12 {
-            let (mut cells, mut model) = (Cells::default(), BTreeMap::new());
-            let n_slots = [1, 63, 64, 65, 300, 2000][seed as usize % 6];
-            for n in 0..3 * n_slots {
-                let slot = (stream(seed, 2 * n) % n_slots) as u32;
-                if stream(seed, 2 * n + 1).is_multiple_of(4) {
-                    cells.clear(slot);
-                    model.remove(&slot);
-                } else {
-                    cells.set(slot, key(seed, n));
-                    model.insert(slot, key(seed, n));
-                }
-            }
-            assert_eq!(cells.n_keys(), model.len() as u64);
-            assert!(cells.cells.len() <= 255);
-            let all: RoaringBitmap = (0..n_slots as u32).collect();
-            for n in 0..200 {
-                let keys = key(seed + 100, n)..=key(seed, n % (2 * n_slots));
-                let expected: RoaringBitmap = model
-                    .iter()
-                    .filter(|(_, key)| keys.contains(key))
-                    .map(|(slot, _)| *slot)
-                    .collect();
-                assert_eq!(cells.range(&keys), expected, "seed {seed}: {keys:?}");
-                assert_eq!(cells.range_within(&keys, &all), expected, "seed {seed}: {keys:?}");
-                assert!(cells.at_most(&keys) >= expected.len(), "seed {seed}: {keys:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_heavy_value_is_found_without_a_look_at_keys() {
-        let mut cells = Cells::default();
-        (0..10_000)
-            .for_each(|slot| cells.set(slot, i64::from(if slot % 3 == 0 { 7 } else { slot })));
-        cells.cut();
-        let cut = cells.place(&(7..=7));
-        assert_eq!((cut.n_inside, cut.n_check), (3335, 0));
-    }
-
-    #[test]
-    fn light_values_between_heavy_ones_do_not_need_more_cells_than_a_byte_counts() {
-        let (mut cells, mut slot) = (Cells::default(), 0);
-        for value in 0..236 {
-            for _ in 0..if value % 2 == 0 { 60 } else { 1 } {
-                cells.set(slot, value);
-                slot += 1;
-            }
-        }
-        cells.cut();
-        assert!((200..=255).contains(&cells.cells.len()), "{}", cells.cells.len());
-        assert_eq!(cells.range(&(3..=4)).len(), 61);
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ pub mod datetime;
 pub mod dictionary;
 mod field;
 pub mod geo;
+mod group;
 mod indexed;
 pub mod keyword;
 mod kind;

@@ -14,9 +14,6 @@ use crate::store::columns::number::{Interval, Layout, Number, float_of};
 /// A set of candidates that is smaller than the slots by this factor is looked at slot by slot.
 const FEW: u64 = 32;
 
-/// Up to so many numbers are looked for in one pass over the cells each.
-const PASSES: usize = 8;
-
 /// Numbers of one field, exact whatever they are.
 #[derive(Clone, Debug)]
 pub struct NumberColumn {
@@ -77,32 +74,19 @@ impl NumberColumn {
 
     /// The slots of `within` with one of these numbers, which are ascending, written as a whole number.
     pub fn any(&self, wholes: &[i64], within: &RoaringBitmap) -> RoaringBitmap {
-        let mut found = RoaringBitmap::new();
-        if wholes.len() <= PASSES {
-            wholes.iter().for_each(|&whole| found |= self.equal(whole, within));
-            return found;
-        }
         let keys: Vec<i64> =
             wholes.iter().filter_map(|&whole| self.layout.key(Number::Int(whole.into()))).collect();
-        let is_one =
-            |slot: &u32| self.cells.key(*slot).is_some_and(|key| keys.binary_search(&key).is_ok());
-        found.extend(within.iter().filter(is_one));
+        let mut found = if within.len() < self.cells.n_codes() / FEW {
+            let is_one = |key: i64| keys.binary_search(&key).is_ok();
+            within.iter().filter(|&slot| self.cells.key(slot).is_some_and(is_one)).collect()
+        } else {
+            self.cells.any(&keys) & within
+        };
         if self.layout == Layout::Float {
             found &= &self.whole;
         }
         let is_one = |number: &Number| wholes.iter().any(|&whole| is_whole(number, whole));
         found |= self.beside_with(is_one, within);
-        found
-    }
-
-    /// The slots of `within` with this number, written as a whole number.
-    fn equal(&self, whole: i64, within: &RoaringBitmap) -> RoaringBitmap {
-        let number = Number::Int(whole.into());
-        let mut found = self.in_cells(&(Bound::Included(number), Bound::Included(number)), within);
-        if self.layout == Layout::Float {
-            found &= &self.whole;
-        }
-        found |= self.beside_with(|number| is_whole(number, whole), within);
         found
     }
 

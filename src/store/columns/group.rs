@@ -1,0 +1,75 @@
+//! The slots of cells: what a narrow range looks at, instead of every slot.
+
+use std::ops::RangeInclusive;
+
+/// Codes of cells, and 0.
+const N_CODES: usize = 256;
+
+/// The slots of every cell, ascending.
+#[derive(Clone, Debug, Default)]
+pub struct ByCode {
+    /// By code: where its slots end, and those of the next begin. Slots with the code 0 have no key, and stand nowhere.
+    ends: Vec<u32>,
+    slots: Vec<u32>,
+}
+
+impl ByCode {
+    /// The slots with each of these codes.
+    pub fn of(codes: &[u8]) -> Self {
+        let mut next = vec![0u32; N_CODES];
+        codes.iter().for_each(|&code| next[usize::from(code)] += 1);
+        let mut n_before = 0;
+        next[0] = 0;
+        for next in &mut next {
+            (*next, n_before) = (n_before, n_before + *next);
+        }
+        let mut slots = vec![0; n_before as usize];
+        for (slot, &code) in (0..).zip(codes).filter(|(_, code)| **code > 0) {
+            let next = &mut next[usize::from(code)];
+            slots[*next as usize] = slot;
+            *next += 1;
+        }
+        Self { ends: next, slots }
+    }
+
+    /// The slots that had a code, which is not 0.
+    pub fn slots(&self, code: u8) -> &[u32] {
+        let code = usize::from(code);
+        &self.slots[self.ends[code - 1] as usize..self.ends[code] as usize]
+    }
+
+    /// Bytes held.
+    pub fn n_bytes(&self) -> usize {
+        (self.ends.len() + self.slots.len()) * size_of::<u32>()
+    }
+}
+
+/// The slots of a cell, by key and then by slot.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    keys: Box<[i64]>,
+    slots: Box<[u32]>,
+}
+
+impl Group {
+    /// These slots, of all slots' keys.
+    pub fn of(slots: &[u32], keys: &[i64]) -> Self {
+        let mut pairs: Vec<(i64, u32)> =
+            slots.iter().map(|&slot| (keys[slot as usize], slot)).collect();
+        pairs.sort_unstable();
+        let (keys, slots): (Vec<i64>, Vec<u32>) = pairs.into_iter().unzip();
+        Self { keys: keys.into(), slots: slots.into() }
+    }
+
+    /// The slots whose key is in a range, with their keys.
+    pub fn range(&self, range: &RangeInclusive<i64>) -> impl Iterator<Item = (u32, i64)> {
+        let start = self.keys.partition_point(|key| key < range.start());
+        let end = start + self.keys[start..].partition_point(|key| key <= range.end());
+        self.slots[start..end].iter().copied().zip(self.keys[start..end].iter().copied())
+    }
+
+    /// Bytes held.
+    pub fn n_bytes(&self) -> usize {
+        size_of_val(&*self.keys) + size_of_val(&*self.slots)
+    }
+}
