@@ -1,34 +1,46 @@
 //! `nearkin serve`.
 
-use std::net::SocketAddr;
+mod config;
+
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cli::args::parse_bytes;
+use crate::cli::serve::config::Config;
 use crate::cli::{complain, pool, say};
 use crate::error::{Error, ErrorKind, Result};
-use crate::server::limits::Deadlines;
 use crate::server::log::Log;
 use crate::server::moment::SystemClock;
 use crate::server::{ServeSettings, Server};
 
+/// Where it listens if nobody says.
+const BIND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6333);
+
+/// Memory of a collection if nobody says.
+const MEMORY: u64 = 16 << 30;
+
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
-    /// Folder of collections, made if it is not there
-    #[arg(long, value_name = "DIR")]
-    pub data: PathBuf,
+    /// TOML file with any of these options, deadlines and limits; what is typed wins
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 
-    /// Where to listen; port 0 is any that is free
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6333")]
-    pub bind: SocketAddr,
+    /// Folder of collections, made if it is not there
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    pub data: Option<PathBuf>,
+
+    /// Where to listen; port 0 is any that is free [default: 127.0.0.1:6333]
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<SocketAddr>,
 
     /// Threads that search and build; all cores without
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 
-    /// Memory for vectors and their codes, of each collection
-    #[arg(long, default_value = "16GiB", value_name = "BYTES", value_parser = parse_bytes)]
-    pub memory: u64,
+    /// Memory for vectors and their codes, of each collection [default: 16GiB]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub memory: Option<u64>,
 
     /// Name under which it is reached, beside localhost; without, any name if it listens for others
     #[arg(long, value_name = "NAME")]
@@ -36,16 +48,7 @@ pub struct ServeArgs {
 }
 
 pub fn run(args: &ServeArgs) -> Result<u8> {
-    let server = Server::start(ServeSettings {
-        data: args.data.clone(),
-        bind: args.bind,
-        pool: pool(args.threads)?,
-        budget_bytes: args.memory,
-        deadlines: Deadlines::default(),
-        hosts: args.allowed_host.clone(),
-        log: Log::new(Box::new(std::io::stderr())),
-        clock: Arc::new(SystemClock::default()),
-    })?;
+    let server = Server::start(settings(args)?)?;
     ctrlc::set_handler(server.stopper()).map_err(|error| {
         Error::new(ErrorKind::Io, "signals", format!("cannot be listened to: {error}"))
     })?;
@@ -54,4 +57,75 @@ pub fn run(args: &ServeArgs) -> Result<u8> {
         complain(format_args!("stopped before all requests in flight were answered"));
     }
     Ok(0)
+}
+
+/// What was typed, and for the rest what the file says.
+fn settings(args: &ServeArgs) -> Result<ServeSettings> {
+    let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    let Config { data, bind, threads, memory, allowed_hosts, limits, deadlines } = config;
+    let data = args.data.clone().or(data).ok_or_else(|| {
+        Error::usage("data", "none, expected --data DIR or `data` in the file of --config")
+    })?;
+    let hosts = match args.allowed_host.is_empty() {
+        true => allowed_hosts,
+        false => args.allowed_host.clone(),
+    };
+    Ok(ServeSettings {
+        data,
+        bind: args.bind.or(bind).unwrap_or(BIND),
+        pool: pool(args.threads.or(threads))?,
+        budget_bytes: args.memory.or(memory).unwrap_or(MEMORY),
+        deadlines,
+        limits,
+        hosts,
+        log: Log::new(Box::new(std::io::stderr())),
+        clock: Arc::new(SystemClock::default()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::server::limits::Order;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+
+    fn typed(words: &[&str]) -> Result<ServeSettings> {
+        settings(&Typed::parse_from([&["serve"], words].concat()).args)
+    }
+
+    #[test]
+    fn what_is_typed_wins_over_the_file_and_the_file_over_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nearkin.toml");
+        let path = path.to_str().unwrap();
+        std::fs::write(
+            path,
+            "data = \"of the file\"\nbind = \"127.0.0.1:1\"\nthreads = 1\nmemory = \"1GiB\"\n\
+             allowed_hosts = [\"a\"]\nlimits.order = \"first_come\"\n",
+        )
+        .unwrap();
+        let of_file = typed(&["--config", path]).unwrap();
+        assert_eq!(of_file.data, PathBuf::from("of the file"));
+        assert_eq!(of_file.bind.port(), 1);
+        assert_eq!((of_file.budget_bytes, of_file.pool.current_num_threads()), (1 << 30, 1));
+        assert_eq!((of_file.hosts, of_file.limits.order), (vec!["a".into()], Order::FirstCome));
+        let words = ["--config", path, "--data", "d", "--bind", "127.0.0.1:2", "--threads", "2"];
+        let more = ["--memory", "5", "--allowed-host", "b"];
+        let both = typed(&[&words[..], &more].concat()).unwrap();
+        assert_eq!((both.data, both.bind.port()), (PathBuf::from("d"), 2));
+        assert_eq!((both.budget_bytes, both.pool.current_num_threads()), (5, 2));
+        assert_eq!(both.hosts, vec!["b".to_owned()]);
+        let neither = typed(&["--data", "d"]).unwrap();
+        assert_eq!((neither.bind, neither.budget_bytes), (BIND, MEMORY));
+        std::fs::write(path, "").unwrap();
+        let error = typed(&["--config", path]).err().unwrap();
+        assert_eq!(error.code(), "data");
+    }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::server::limits::{
-    BODIES_BYTES, BODY_BYTES, BODY_BYTES_PER_SECOND, BODY_GRACE, DRAINED_BYTES, DRAINED_FOR,
+    BODY_BYTES, BODY_BYTES_PER_SECOND, BODY_GRACE, DRAINED_BYTES, DRAINED_FOR,
 };
 use crate::server::reply::Refusal;
 
@@ -31,7 +31,10 @@ pub enum Packing {
 }
 
 /// Memory for bodies.
-pub struct Bodies(Arc<Semaphore>);
+pub struct Bodies {
+    n_bytes: usize,
+    free: Arc<Semaphore>,
+}
 
 /// A body as it was sent, with its part of the memory.
 #[derive(Default)]
@@ -41,13 +44,12 @@ pub struct Received {
     _held: Vec<OwnedSemaphorePermit>,
 }
 
-impl Default for Bodies {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(BODIES_BYTES / PIECE)))
-    }
-}
-
 impl Bodies {
+    /// So many bytes.
+    pub fn new(n_bytes: usize) -> Self {
+        Self { n_bytes, free: Arc::new(Semaphore::new(n_bytes / PIECE)) }
+    }
+
     /// Reads a body.
     ///
     /// # Errors
@@ -89,8 +91,8 @@ impl Bodies {
             return Err(too_large(n_bytes as u64));
         }
         while received._held.len() * PIECE < n_bytes {
-            let piece = Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
-                let message = format!("bodies_memory: {BODIES_BYTES} bytes are held for others");
+            let piece = Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
+                let message = format!("bodies_memory: {} bytes are held for others", self.n_bytes);
                 let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, message);
                 refusal.with(RETRY_AFTER, "1").closing()
             })?;

@@ -24,7 +24,7 @@ use crate::server::fair::Turn;
 use crate::server::keys;
 use crate::server::keys::gate::{Gate, Head};
 use crate::server::ledger::{Ledger, Page};
-use crate::server::limits::{Deadlines, HEADER_BYTES, URI_BYTES};
+use crate::server::limits::{Deadlines, HEADER_BYTES, Limits, URI_BYTES};
 use crate::server::metrics::{Gauges, TenantClass};
 use crate::server::reply::{Answer, Refusal};
 use crate::server::router::{self, Found, On, Route, Scope};
@@ -41,6 +41,8 @@ pub struct Shared {
     pub bodies: Bodies,
     /// How long is waited for what.
     pub deadlines: Deadlines,
+    /// How much is done at once.
+    pub limits: Limits,
     /// Whether all collections were opened.
     pub is_ready: AtomicBool,
     /// Keys.

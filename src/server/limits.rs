@@ -44,6 +44,40 @@ pub const BATCH: usize = 1024;
 /// Ids of one request.
 pub const IDS: usize = 100_000;
 
+/// How much the server does at once, as far as whoever runs it decides that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of all bodies that are held at once.
+    pub bodies_bytes: usize,
+    /// Requests that are worked on at once; without, twice the threads.
+    pub workers: Option<usize>,
+    /// Connections at once; more wait until one of these ends.
+    pub connections: usize,
+    /// Which of the requests that wait is next.
+    pub order: Order,
+}
+
+/// Which of the requests that wait is next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Users share the workers by predicted cost, and large requests give way.
+    #[default]
+    Fair,
+    /// The first that came, whose ever it is, and it is done in one go: what fairness is measured against.
+    FirstCome,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bodies_bytes: BODIES_BYTES,
+            workers: None,
+            connections: CONNECTIONS,
+            order: Order::default(),
+        }
+    }
+}
+
 /// How long the server waits for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {

@@ -28,7 +28,7 @@ use crate::server::keys::gate::Gate;
 use crate::server::keys::ring::Ring;
 use crate::server::keys::sites::{Sites, check_bind};
 use crate::server::ledger::Ledger;
-use crate::server::limits::{CONNECTIONS, Deadlines, HEAD_BYTES, HEADERS};
+use crate::server::limits::{Deadlines, HEAD_BYTES, HEADERS, Limits};
 use crate::server::log::Log;
 use crate::server::moment::Clock;
 use crate::server::upkeep;
@@ -56,6 +56,8 @@ pub struct ServeSettings {
     pub budget_bytes: u64,
     /// How long it waits for what.
     pub deadlines: Deadlines,
+    /// How much it does at once.
+    pub limits: Limits,
     /// Names under which it is reached, beside those of this machine for itself; any, if it listens for others and this is empty.
     pub hosts: Vec<String>,
     /// Where its log goes.
@@ -79,14 +81,14 @@ impl Server {
     /// `insecure_bind` if others could reach it without a key; `locked` if another has the folder; those of keys, of the folder
     /// and of the socket.
     pub fn start(settings: ServeSettings) -> Result<Self> {
-        let ServeSettings { data, bind, pool, budget_bytes, deadlines, hosts, log, clock } =
+        let ServeSettings { data, bind, pool, budget_bytes, deadlines, limits, hosts, log, clock } =
             settings;
         let ring = Ring::open(&data)?;
         check_bind(bind, ring.has_keys())?;
-        let n_workers = 2 * pool.current_num_threads().max(2);
+        let n_workers = limits.workers.unwrap_or(2 * pool.current_num_threads().max(2));
         let catalog = Arc::new(Catalog::open(&data, Opening { pool, budget_bytes })?);
         let audit = Audit::open(&data.join(AUDIT))?;
-        let runtime = runtime(n_workers).at("start threads of", &data)?;
+        let runtime = runtime(limits.connections + n_workers).at("start threads of", &data)?;
         let socket = |error: std::io::Error| {
             Error::new(ErrorKind::Io, "bind", format!("cannot listen at {bind}: {error}"))
         };
@@ -95,9 +97,10 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
             catalog,
-            work: Work::new(n_workers, Arc::clone(&clock)),
-            bodies: Bodies::default(),
+            work: Work::new(n_workers, limits.order, Arc::clone(&clock)),
+            bodies: Bodies::new(limits.bodies_bytes),
             deadlines,
+            limits,
             is_ready: AtomicBool::new(false),
             gate: Gate::new(ring, Sites::new(bind.ip(), hosts)),
             ledger: Ledger::new(clock, log, audit)?,
@@ -143,12 +146,12 @@ impl Drop for Server {
     }
 }
 
-fn runtime(n_workers: usize) -> std::io::Result<Runtime> {
+fn runtime(n_requests: usize) -> std::io::Result<Runtime> {
     // A request that gives way keeps its thread: there are threads for all there can be, though few of them work at once. One
     // more is for upkeep, and one to open collections.
     Builder::new_multi_thread()
         .worker_threads(SOCKET_THREADS)
-        .max_blocking_threads(CONNECTIONS + n_workers + 2)
+        .max_blocking_threads(n_requests + 2)
         .thread_name("nearkin-serve")
         .enable_all()
         .build()
@@ -166,12 +169,13 @@ fn run(
         let opening = Arc::clone(shared);
         tokio::task::spawn_blocking(move || open_all(&opening));
         let keeping = tokio::spawn(upkeep::keep(Arc::clone(&shared.catalog)));
-        let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        let n_connections = shared.limits.connections;
+        let connections = Arc::new(Semaphore::new(n_connections));
         let accepting = accept(&listener, shared, &connections, &stopped);
         first(accepting, until(stopped.clone())).await;
         drop(listener);
         keeping.abort();
-        let all = connections.acquire_many(CONNECTIONS as u32);
+        let all = connections.acquire_many(n_connections as u32);
         timeout(deadline, all).await.is_ok()
     });
     runtime.shutdown_timeout(deadline);

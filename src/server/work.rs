@@ -9,8 +9,8 @@ use tokio::task::spawn_blocking;
 
 use crate::server::fair::predict::Predictor;
 use crate::server::fair::{Fair, Load, PART_S, Place, Turn};
-use crate::server::keys::rule::Caller;
-use crate::server::limits::QUEUE;
+use crate::server::keys::rule::{Caller, User};
+use crate::server::limits::{Order, QUEUE};
 use crate::server::moment::Clock;
 use crate::server::reply::Refusal;
 
@@ -18,6 +18,7 @@ use crate::server::reply::Refusal;
 pub struct Work {
     fair: Fair,
     predictor: Predictor,
+    order: Order,
     incidents: AtomicU64,
 }
 
@@ -41,9 +42,26 @@ impl Task<'_> {
 
 impl Work {
     /// So many workers.
-    pub fn new(n_workers: usize, clock: Arc<dyn Clock>) -> Self {
-        let fair = Fair::new(n_workers, QUEUE, clock);
-        Self { fair, predictor: Predictor::default(), incidents: AtomicU64::new(0) }
+    pub fn new(n_workers: usize, order: Order, clock: Arc<dyn Clock>) -> Self {
+        let part_s = match order {
+            Order::Fair => PART_S,
+            Order::FirstCome => f64::INFINITY,
+        };
+        let fair = Fair::with_parts(n_workers, QUEUE, clock, part_s);
+        Self { fair, predictor: Predictor::default(), order, incidents: AtomicU64::new(0) }
+    }
+
+    /// A turn for this task, once it is that.
+    async fn turn(&self, caller: &Caller, task: Task<'_>) -> Result<Turn, Refusal> {
+        let turn = match self.order {
+            Order::Fair => {
+                let all_s = self.predictor.predict(task.route, task.collection, task.n_units());
+                self.fair.turn(&caller.user(), caller.weight(), all_s.min(PART_S), all_s).await
+            }
+            // Of one user whose requests all take nothing, the first is first.
+            Order::FirstCome => self.fair.turn(&User::Local, 1.0, 0.0, 0.0).await,
+        };
+        Ok(turn?)
     }
 
     /// A place among the requests of the caller, whatever it waits for, until it is dropped.
@@ -65,9 +83,7 @@ impl Work {
         task: Task<'_>,
         job: impl FnOnce(Turn) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let all_s = self.predictor.predict(task.route, task.collection, task.n_units());
-        let user = caller.user();
-        let turn = self.fair.turn(&user, caller.weight(), all_s.min(PART_S), all_s).await?;
+        let turn = self.turn(caller, task).await?;
         spawn_blocking(move || job(turn)).await.map_err(|error| match error.try_into_panic() {
             Ok(panic) => self.incident(&*panic),
             Err(_) => Refusal::new(
@@ -112,7 +128,7 @@ mod tests {
 
     fn with_work(test: impl AsyncFnOnce(Work)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
-        let work = Work::new(2, Arc::new(SystemClock::default()));
+        let work = Work::new(2, Order::Fair, Arc::new(SystemClock::default()));
         runtime.unwrap().block_on(test(work));
     }
 

@@ -40,6 +40,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     n_workers: usize,
     limit: usize,
+    /// After how long a request gives way.
+    part_s: f64,
 }
 
 #[derive(Debug)]
@@ -92,8 +94,13 @@ pub struct Load {
 impl Fair {
     /// So many workers, for each of whom so many requests of one user may wait.
     pub fn new(n_workers: usize, limit: usize, clock: Arc<dyn Clock>) -> Self {
+        Self::with_parts(n_workers, limit, clock, PART_S)
+    }
+
+    /// The same with requests that give way after so many seconds.
+    pub fn with_parts(n_workers: usize, limit: usize, clock: Arc<dyn Clock>, part_s: f64) -> Self {
         let state = State { queue: Queue::new(limit), n_free: n_workers, places: BTreeMap::new() };
-        let inner = Inner { state: Mutex::new(state), clock, n_workers, limit };
+        let inner = Inner { state: Mutex::new(state), clock, n_workers, limit, part_s };
         Self { inner: Arc::new(inner) }
     }
 
@@ -237,7 +244,7 @@ impl Turn {
     /// # Panics
     /// In a thread that drives futures.
     pub fn give_way(&mut self) {
-        if self.part_s() < PART_S {
+        if self.part_s() < self.inner.part_s {
             return;
         }
         let user = self.user.clone();

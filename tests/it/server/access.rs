@@ -10,7 +10,7 @@ use std::time::Duration;
 use nearkin::server::keys::file::{self, KeyRecord, Quotas};
 use nearkin::server::keys::rule::Scope as May;
 use nearkin::server::keys::text::Key;
-use nearkin::server::limits::Deadlines;
+use nearkin::server::limits::{Deadlines, Limits};
 use nearkin::server::log::Log;
 use nearkin::server::moment::{Clock, Moment};
 use nearkin::server::{Scope, ServeSettings, Server, listed};
@@ -69,6 +69,7 @@ fn start(data: &Path, bind: &str, clock: &Arc<Told>, log: &Kept) -> nearkin::Res
         pool: Arc::new(pool),
         budget_bytes: 1 << 30,
         deadlines: Deadlines::default(),
+        limits: Limits::default(),
         hosts: Vec::new(),
         log: Log::new(Box::new(log.clone())),
         clock: Arc::clone(clock) as Arc<dyn Clock>,

@@ -16,7 +16,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nearkin::server::limits::Deadlines;
+use nearkin::server::limits::{Deadlines, Limits};
 use nearkin::server::log::Log;
 use nearkin::server::moment::SystemClock;
 use nearkin::server::{ServeSettings, Server};
@@ -46,6 +46,7 @@ pub fn server(data: &std::path::Path, deadlines: Deadlines) -> Server {
         pool: Arc::new(pool),
         budget_bytes: 1 << 30,
         deadlines,
+        limits: Limits::default(),
         // What raw requests name.
         hosts: vec!["x".to_owned()],
         log: Log::new(Box::new(std::io::sink())),
