@@ -13,7 +13,7 @@ use crate::cli::vectors::VectorArgs;
 use crate::cli::{complain, lines, pool};
 use crate::core::ids::PointId;
 use crate::core::rows::Rows;
-use crate::engine::{Answer, Ask, Collection, How, folder};
+use crate::engine::{Answer, Ask, Collection, How, folder, micros};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::plan::filter::Filter;
 use crate::record::vector_file::read_all;
@@ -215,23 +215,15 @@ fn line(answer: &Answer, explain: bool) -> Value {
     if !explain {
         return json!({"ids": ids, "scores": scores, "plan": way});
     }
-    let micros = |seconds: f64| (seconds * 1e7).round() / 10.0;
-    let predicted: serde_json::Map<String, Value> = answer
-        .choice
-        .predicted
-        .iter()
-        .map(|&(way, seconds)| (way.name().to_owned(), json!(micros(seconds))))
-        .collect();
-    let (payloads_read, read_for) = &answer.payloads_read;
     json!({"ids": ids, "scores": scores, "plan": {
         "way": way,
         "matches": answer.n_matches,
         "planned": answer.choice.way.name(),
-        "predicted_us": predicted,
+        "predicted_us": answer.predicted_us(),
         "distances": answer.n_distances,
         "took_us": micros(answer.seconds / answer.n_together as f64),
         "queries_together": answer.n_together,
-        "filter": {"rows_touched": answer.rows_touched, "payloads_read": payloads_read, "read_for": read_for},
+        "filter": answer.filter_read(),
     }})
 }
 
@@ -253,6 +245,5 @@ fn summarize(opening_s: f64, seconds: f64, mut latencies: Vec<f64>, ways: &BTree
 /// The microseconds that this share of latencies in seconds, sorted, does not exceed.
 pub fn quantile_us(latencies: &[f64], share: f64) -> f64 {
     let at = (share * latencies.len() as f64).ceil() as usize;
-    let seconds = latencies.get(at.saturating_sub(1)).copied().unwrap_or_default();
-    (seconds * 1e7).round() / 10.0
+    micros(latencies.get(at.saturating_sub(1)).copied().unwrap_or_default())
 }

@@ -97,7 +97,7 @@ mod tests {
     }
 
     fn typed(words: &[&str]) -> Result<ServeSettings> {
-        settings(&Typed::parse_from([&["serve"], words].concat()).args)
+        settings(&Typed::parse_from([&["serve"][..], words].concat()).args)
     }
 
     #[test]

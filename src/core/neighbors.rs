@@ -26,6 +26,21 @@ impl Ord for Neighbor {
     }
 }
 
+/// Leaves the `n` nearest, in any order.
+pub fn keep_nearest(neighbors: &mut Vec<Neighbor>, n: usize) {
+    if n < neighbors.len() {
+        neighbors.select_nth_unstable(n);
+        neighbors.truncate(n);
+    }
+}
+
+/// The same neighbors in order.
+pub fn sorted(neighbors: &[Neighbor]) -> Vec<Neighbor> {
+    let mut found = neighbors.to_vec();
+    found.sort_unstable();
+    found
+}
+
 /// The `k` least of the neighbors that were pushed.
 #[derive(Clone, Debug)]
 pub struct TopK {

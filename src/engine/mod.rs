@@ -91,6 +91,7 @@ mod state;
 mod stored;
 mod tenants;
 mod together;
+mod told;
 mod values;
 mod write;
 
@@ -103,6 +104,7 @@ pub use search::{Answer, Ask, Found, How};
 pub use settings::{DEFAULT_VECTOR, Settings, VectorSettings};
 pub use stored::{StoredPoint, With, WithVectors};
 pub use tenants::TenantsPage;
+pub use told::micros;
 pub use write::{NewPoint, Vectors, Writer, tenants_at};
 
 use std::path::{Path, PathBuf};

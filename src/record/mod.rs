@@ -16,6 +16,7 @@ pub mod payload;
 pub mod point;
 pub mod reader;
 pub mod shingles;
+pub mod strict;
 mod values;
 pub mod vecs;
 pub mod vector;

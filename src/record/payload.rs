@@ -1,31 +1,20 @@
 //! A payload in JSON: an object, no key of it twice.
 
-use std::cell::RefCell;
-use std::fmt;
-
-use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::map::Entry;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::core::limits::PAYLOAD_BYTES;
 use crate::record::Problem;
+use crate::record::strict::{Strict, TWICE};
 
 /// The payload that `text` is.
 ///
 /// # Errors
 /// `payload_json`, `payload_type` if it is no object, `json_duplicate_key`, `payload_size`.
 pub fn parse(text: &str) -> Result<Value, Problem> {
-    let twice = RefCell::new(None);
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Strict { twice: &twice }.deserialize(&mut deserializer);
-    let value = value.and_then(|value| deserializer.end().map(|()| value));
-    let value = value.map_err(|error| match twice.borrow_mut().take() {
-        Some(key) => {
-            let message = format!("the key {key:?} twice in one object");
-            Problem::new("json_duplicate_key", message)
-        }
-        None => Problem::new("payload_json", of_line(&error)),
+    let Strict(value) = serde_json::from_str(text).map_err(|error| {
+        let message = of_line(&error);
+        let code = if message.starts_with(TWICE) { "json_duplicate_key" } else { "payload_json" };
+        Problem::new(code, message)
     })?;
     if !value.is_object() {
         return Err(Problem::new("payload_type", "no JSON object"));
@@ -47,75 +36,6 @@ pub(super) fn of_line(error: &serde_json::Error) -> String {
     match text.rsplit_once(" at line ") {
         Some((what, _)) => format!("{what} at column {}", error.column()),
         None => text,
-    }
-}
-
-/// Builds a [`Value`] that has lost nothing; serde_json's own keeps the last of equal keys.
-#[derive(Clone, Copy)]
-struct Strict<'a> {
-    /// The first key that came twice.
-    twice: &'a RefCell<Option<String>>,
-}
-
-impl<'de> DeserializeSeed<'de> for Strict<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
-        let mut array = Vec::new();
-        while let Some(element) = elements.next_element_seed(self)? {
-            array.push(element);
-        }
-        Ok(Value::Array(array))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            match map.entry(key) {
-                Entry::Vacant(place) => place.insert(entries.next_value_seed(self)?),
-                Entry::Occupied(first) => {
-                    *self.twice.borrow_mut() = Some(first.key().clone());
-                    return Err(A::Error::custom("a key twice"));
-                }
-            };
-        }
-        Ok(Value::Object(map))
     }
 }
 

@@ -12,9 +12,11 @@ use hyper::{StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::error::Error;
 use crate::server::limits::{
     BODY_BYTES, BODY_BYTES_PER_SECOND, BODY_GRACE, DRAINED_BYTES, DRAINED_FOR,
 };
+use crate::server::qdrant::numbers::{self, Lent};
 use crate::server::reply::Refusal;
 
 /// Memory for bodies is counted in pieces of so many bytes.
@@ -28,6 +30,29 @@ pub enum Packing {
     Plain,
     /// With gzip.
     Gzip,
+}
+
+/// What a body is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// JSON, or nothing.
+    #[default]
+    Json,
+    /// A head of JSON, and numbers behind it.
+    Numbers,
+}
+
+impl Form {
+    /// The JSON of a body, and what it refers to.
+    ///
+    /// # Errors
+    /// Those of [`numbers::lend`].
+    pub fn read(self, body: &[u8]) -> Result<(&[u8], Option<Lent>), Error> {
+        match self {
+            Self::Json => Ok((body, None)),
+            Self::Numbers => numbers::lend(body).map(|(head, lent)| (head, Some(lent))),
+        }
+    }
 }
 
 /// Memory for bodies.
@@ -175,11 +200,11 @@ pub async fn drained(body: Incoming) -> bool {
     }
 }
 
-/// Fails for what headers say of a body that cannot be read so: before any of it is.
+/// What a body is, from what headers say of it; before any of it is read.
 ///
 /// # Errors
 /// `content_type` and `content_encoding`, 415; `expect`, 417.
-pub fn check(headers: &HeaderMap) -> Result<(), Refusal> {
+pub fn check(headers: &HeaderMap, may_be_numbers: bool) -> Result<Form, Refusal> {
     let expects = headers.get(header::EXPECT).map(|value| value.as_bytes());
     if expects.is_some_and(|value| !value.eq_ignore_ascii_case(b"100-continue")) {
         let message = "expect: expected 100-continue";
@@ -187,14 +212,18 @@ pub fn check(headers: &HeaderMap) -> Result<(), Refusal> {
     }
     let unsupported =
         |message: String| Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).closing();
-    if let Some(value) = headers.get(CONTENT_TYPE) {
-        let kind = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
-        if !kind.trim_ascii().eq_ignore_ascii_case(b"application/json") {
-            let message = format!("content_type: {value:?}, expected application/json");
-            return Err(unsupported(message));
-        }
+    packing(headers)?;
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Form::Json) };
+    let kind = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
+    let kind = kind.trim_ascii();
+    if kind.eq_ignore_ascii_case(b"application/json") {
+        return Ok(Form::Json);
     }
-    packing(headers).map(drop)
+    if may_be_numbers && kind.eq_ignore_ascii_case(numbers::CONTENT_TYPE.as_bytes()) {
+        return Ok(Form::Numbers);
+    }
+    let or = if may_be_numbers { numbers::CONTENT_TYPE } else { "nothing else here" };
+    Err(unsupported(format!("content_type: {value:?}, expected application/json or {or}")))
 }
 
 fn packing(headers: &HeaderMap) -> Result<Packing, Refusal> {

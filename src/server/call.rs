@@ -12,6 +12,7 @@ use crate::server::fair::Turn;
 pub use crate::server::keys::rule::Caller;
 use crate::server::reply::Refusal;
 use crate::server::router::unescaped;
+use crate::server::stages::{Stage, Stopwatch};
 
 /// A request.
 pub struct Call<'a> {
@@ -37,13 +38,24 @@ pub struct Call<'a> {
     pub turn: RefCell<Option<Turn>>,
     /// The way that was taken to search, the last of several.
     pub plan: Cell<Option<Way>>,
+    /// Where its time goes.
+    pub watch: Stopwatch,
+    /// When its client does not wait any longer.
+    pub until: Option<Instant>,
 }
 
 impl Call<'_> {
     /// Lets others come first, if this request took its time. Between any two parts of a large one.
-    pub fn give_way(&self) {
+    ///
+    /// # Errors
+    /// `timeout`, 408, if nobody waits for the rest.
+    pub fn give_way(&self) -> Result<(), Refusal> {
         if let Some(turn) = &mut *self.turn.borrow_mut() {
-            turn.give_way();
+            self.watch.time(Stage::Queue, || turn.give_way());
+        }
+        match self.until {
+            Some(until) if Instant::now() >= until => Err(Refusal::timeout(self.began, until)),
+            _ => Ok(()),
         }
     }
 
@@ -97,14 +109,22 @@ impl Call<'_> {
     /// # Errors
     /// `query_invalid` for what cannot be decoded.
     pub fn parameter(&self, name: &str) -> Result<Option<String>, Refusal> {
-        for pair in self.query.split('&') {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if key == name {
-                let value = unescaped(&value.replace('+', " "));
-                let bad = || Refusal::bad(format!("query_invalid: {name} is not UTF-8"));
-                return value.map(Some).ok_or_else(bad);
-            }
-        }
-        Ok(None)
+        parameter(self.query, name)
     }
+}
+
+/// The value of a parameter of what stands after the `?`.
+///
+/// # Errors
+/// `query_invalid` for what cannot be decoded.
+pub fn parameter(query: &str, name: &str) -> Result<Option<String>, Refusal> {
+    for pair in query.split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if key == name {
+            let value = unescaped(&value.replace('+', " "));
+            let bad = || Refusal::bad(format!("query_invalid: {name} is not UTF-8"));
+            return value.map(Some).ok_or_else(bad);
+        }
+    }
+    Ok(None)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -14,11 +14,12 @@ use hyper::header::{CONNECTION, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::timeout_at;
 
 use crate::error::Error;
 use crate::plan::cost::Way;
-use crate::server::body::{self, Bodies, Received};
-use crate::server::call::{Call, Caller};
+use crate::server::body::{self, Bodies, Form, Received};
+use crate::server::call::{Call, Caller, parameter};
 use crate::server::catalog::{Catalog, Entry};
 use crate::server::fair::Turn;
 use crate::server::keys;
@@ -26,9 +27,11 @@ use crate::server::keys::gate::{Gate, Head};
 use crate::server::ledger::{Ledger, Page};
 use crate::server::limits::{Deadlines, HEADER_BYTES, Limits, URI_BYTES};
 use crate::server::metrics::{Gauges, TenantClass};
+use crate::server::qdrant::numbers;
 use crate::server::reply::{Answer, Refusal};
 use crate::server::router::{self, Found, On, Route, Scope};
 use crate::server::routes::ROUTES;
+use crate::server::stages::{Stage, Stopwatch, Taken};
 use crate::server::work::{Task, Work};
 
 /// What all requests share.
@@ -122,27 +125,52 @@ async fn answered(
         // What says whether the server lives must not wait for a worker, and asks nothing of anybody.
         return Job::new((route, segments), query, caller, began).run(shared, None).answer;
     }
-    body::check(&parts.headers)?;
+    let may_be_numbers = numbers::are_taken_by(route.method, route.path);
+    let form = body::check(&parts.headers, may_be_numbers)?;
+    let until = until(&query, began)?;
     let unread = body.take().expect("nothing else takes it");
     let body = shared.bodies.read(&parts.headers, unread, shared.deadlines.body).await?;
-    let _place = shared.work.place(&caller)?;
-    let entry = entry(shared, route, &segments)?;
-    let writing = match (&entry, route.on) {
+    let job = Job::new((route, segments), query, caller, began);
+    let working = worked(shared, Job { body, form, until, ..job }, page);
+    let Some(until) = until else { return working.await };
+    // What waits is forgotten; a worker that has begun ends its part, of which nobody is told.
+    let answer = timeout_at(tokio::time::Instant::from_std(until), working).await;
+    answer.unwrap_or_else(|_| Err(Refusal::timeout(began, until)))
+}
+
+/// When the client does not wait any longer, if it says so.
+fn until(query: &str, began: Instant) -> Result<Option<Instant>, Refusal> {
+    let Some(text) = parameter(query, "timeout")? else { return Ok(None) };
+    let seconds: Option<u64> = text.parse().ok().filter(|seconds| *seconds > 0);
+    let seconds = seconds.ok_or_else(|| {
+        let message = format!("query_invalid: timeout={text}, expected whole seconds from 1 on");
+        Refusal::bad(message)
+    })?;
+    // What no clock can say is never.
+    Ok(began.checked_add(Duration::from_secs(seconds)))
+}
+
+/// The answer of a worker, once there is one for it.
+async fn worked(shared: &Arc<Shared>, mut job: Job, page: &mut Page<'_>) -> Answer {
+    let (route, asks, own) = (job.found.0, job.caller.clone(), Arc::clone(shared));
+    job.before.add(Stage::Body, job.began.elapsed().as_secs_f64());
+    job.waits = Instant::now();
+    let _place = shared.work.place(&asks)?;
+    job.entry = entry(shared, route, &job.found.1)?;
+    job.writing = match (&job.entry, route.on) {
         (Some(entry), On::Change) => Some(Arc::clone(&entry.writing).lock_owned().await),
         _ => None,
     };
     let name = page.collection.clone().unwrap_or_default();
-    let task = Task { route: route.path, collection: &name, n_bytes: body.n_bytes() };
-    let (asks, own, suspect) = (caller.clone(), Arc::clone(shared), entry.clone());
-    let job = Job::new((route, segments), query, caller, began);
-    let job = Job { body, entry, writing, ..job };
+    let task = Task { route: route.path, collection: &name, n_bytes: job.body.n_bytes() };
+    let suspect = job.entry.clone();
     let done = shared.work.run(&asks, task, move |turn| job.run(&own, Some(turn))).await;
     let done = done.inspect_err(|_| {
         // What panicked may have left it half-way: opening it anew checks it.
         suspect.iter().for_each(|entry| entry.close());
     })?;
     shared.work.learn(task, done.worked_s);
-    (page.plan, page.class) = (done.plan, done.class);
+    (page.plan, page.class, page.taken) = (done.plan, done.class, Some(done.taken));
     done.answer
 }
 
@@ -203,9 +231,17 @@ struct Job {
     caller: Caller,
     query: String,
     body: Received,
+    form: Form,
     entry: Option<Arc<Entry>>,
     writing: Option<OwnedMutexGuard<()>>,
+    /// When it came.
     began: Instant,
+    /// When it began to wait for a worker.
+    waits: Instant,
+    /// When its client does not wait any longer.
+    until: Option<Instant>,
+    /// What it took until it began to wait.
+    before: Taken,
 }
 
 /// What a worker did.
@@ -214,22 +250,49 @@ struct Done {
     plan: Option<Way>,
     class: Option<TenantClass>,
     worked_s: f64,
+    taken: Taken,
+}
+
+impl Done {
+    /// Of a body that cannot be read.
+    fn refused(refusal: Refusal, turn: Option<&Turn>, watch: &Stopwatch) -> Self {
+        let worked_s = turn.map_or(0.0, Turn::worked_s);
+        let (answer, taken) = (Err(refusal), watch.taken());
+        Self { answer, plan: None, class: None, worked_s, taken }
+    }
 }
 
 impl Job {
     /// Of a request without a body, for no collection.
     fn new(found: Found, query: String, caller: Caller, began: Instant) -> Self {
-        Self { found, caller, query, body: Received::default(), entry: None, writing: None, began }
+        let (body, form, entry, writing, until, before) = Default::default();
+        Self {
+            found,
+            caller,
+            query,
+            body,
+            form,
+            entry,
+            writing,
+            began,
+            waits: began,
+            until,
+            before,
+        }
     }
 
     fn run(self, shared: &Shared, turn: Option<Turn>) -> Done {
         let (route, segments) = self.found;
-        let body = match self.body.expanded() {
+        let mut before = self.before;
+        before.add(Stage::Queue, self.waits.elapsed().as_secs_f64());
+        let watch = Stopwatch::new(self.began, before);
+        let body = match watch.time(Stage::Parse, || self.body.expanded()) {
             Ok(body) => body,
-            Err(refusal) => {
-                let worked_s = turn.map_or(0.0, |turn| turn.worked_s());
-                return Done { answer: Err(refusal), plan: None, class: None, worked_s };
-            }
+            Err(refusal) => return Done::refused(refusal, turn.as_ref(), &watch),
+        };
+        let (body, _lent) = match watch.time(Stage::Parse, || self.form.read(&body)) {
+            Ok((head, lent)) => (head, lent),
+            Err(error) => return Done::refused(error.into(), turn.as_ref(), &watch),
         };
         let call = Call {
             shared,
@@ -238,18 +301,21 @@ impl Job {
             caller: &self.caller,
             segments: &segments,
             query: &self.query,
-            body: &body,
+            body,
             is_ready: shared.is_ready.load(Ordering::Relaxed),
             began: self.began,
             turn: RefCell::new(turn),
             plan: Cell::new(None),
+            watch,
+            until: self.until,
         };
         let answer = (route.handler)(&call);
         if self.writing.is_some() {
             call.entry().mark_changed();
         }
         let worked_s = call.turn.borrow().as_ref().map_or(0.0, Turn::worked_s);
-        Done { answer, plan: call.plan.get(), class: class(&call), worked_s }
+        let taken = call.watch.taken();
+        Done { answer, plan: call.plan.get(), class: class(&call), worked_s, taken }
     }
 }
 

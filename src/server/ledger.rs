@@ -12,6 +12,7 @@ use crate::server::log::{Log, RequestIds, Seen};
 use crate::server::metrics::{Metrics, Observed, TenantClass};
 use crate::server::moment::{Clock, Moment};
 use crate::server::router::{Route, Scope};
+use crate::server::stages::Taken;
 
 /// Status of a request whose client went away before it was answered. It is sent to nobody.
 const CLIENT_GONE: u16 = 499;
@@ -44,6 +45,8 @@ pub struct Page<'l> {
     pub class: Option<TenantClass>,
     /// The way that was taken to search.
     pub plan: Option<Way>,
+    /// Where its time went, if a worker worked on it.
+    pub taken: Option<Taken>,
     status: u16,
     code: Option<String>,
 }
@@ -72,6 +75,7 @@ impl Ledger {
             is_denied: false,
             class: None,
             plan: None,
+            taken: None,
             status: CLIENT_GONE,
             code: None,
         }
@@ -170,6 +174,7 @@ impl Drop for Page<'_> {
             seconds,
             class: self.class.unwrap_or(TenantClass::All),
             plan: self.plan,
+            taken: self.taken,
         });
     }
 }

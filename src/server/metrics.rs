@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::plan::cost::Way;
 use crate::server::fair::Load;
+use crate::server::stages::{Stage, Taken};
 
 /// Upper ends of the buckets of latencies, in seconds.
 const ENDS_S: [f64; 16] = [
@@ -82,6 +83,8 @@ pub struct Observed {
     pub class: TenantClass,
     /// The way that was taken, where something was searched.
     pub plan: Option<Way>,
+    /// Where its time went, if a worker worked on it.
+    pub taken: Option<Taken>,
 }
 
 /// What is the case when it is asked for.
@@ -103,7 +106,10 @@ pub struct Gauges {
 #[derive(Debug, Default)]
 pub struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, &'static str, u16), u64>>,
-    latencies: [[Histogram; PLANS.len()]; TenantClass::EVERY.len()],
+    /// Those of ways that are not in the list come last.
+    latencies: [[Histogram; PLANS.len() + 1]; TenantClass::EVERY.len()],
+    stages: [Histogram; Stage::EVERY.len()],
+    first_searches: Histogram,
     audit_failures: AtomicU64,
 }
 
@@ -120,8 +126,11 @@ impl Metrics {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         *requests.entry((seen.method, seen.route, seen.status)).or_default() += 1;
         drop(requests);
-        let plan = PLANS.iter().position(|&plan| plan == seen.plan).unwrap_or(0);
+        let plan = PLANS.iter().position(|&plan| plan == seen.plan).unwrap_or(PLANS.len());
         self.latencies[seen.class as usize][plan].add(seen.seconds);
+        let Some(taken) = &seen.taken else { return };
+        taken.stages().for_each(|(stage, seconds)| self.stages[stage as usize].add(seconds));
+        taken.first_search_s.iter().for_each(|&seconds| self.first_searches.add(seconds));
     }
 
     /// Counts a line that could not be added to the audit file.
@@ -155,9 +164,18 @@ impl Metrics {
         for (class, histograms) in TenantClass::EVERY.iter().zip(&self.latencies) {
             for (plan, name) in plan_names() {
                 let labels = [("plan", name), ("tenants", class.name())];
-                text.histogram("request_seconds", labels, &histograms[plan])?;
+                text.histogram("request_seconds", &labels, &histograms[plan])?;
             }
         }
+        let about = "Seconds of a request by stage, where a worker worked on it.";
+        text.head("stage_seconds", "histogram", about)?;
+        for stage in Stage::EVERY {
+            let labels = [("stage", stage.name())];
+            text.histogram("stage_seconds", &labels, &self.stages[stage as usize])?;
+        }
+        let about = "Seconds from the end of the headers to the start of the first scan or walk.";
+        text.head("tklqt_seconds", "histogram", about)?;
+        text.histogram("tklqt_seconds", &[], &self.first_searches)?;
         let failures = self.audit_failures.load(Ordering::Relaxed);
         let about = "Lines that could not be added to the audit file.";
         text.single("audit_failures_total", "counter", about, failures)?;
@@ -166,7 +184,8 @@ impl Metrics {
 }
 
 fn plan_names() -> impl Iterator<Item = (usize, &'static str)> {
-    PLANS.iter().map(|plan| plan.map_or("none", Way::name)).enumerate()
+    let known = PLANS.iter().map(|plan| plan.map_or("none", Way::name));
+    known.chain(["other"]).enumerate()
 }
 
 impl Gauges {
@@ -212,7 +231,12 @@ impl Text {
         writeln!(self.0, "# TYPE nearkin_{name} {kind}")
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) -> fmt::Result {
+    fn sample(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        value: impl fmt::Display,
+    ) -> fmt::Result {
         write!(self.0, "nearkin_{name}")?;
         for (i, (label, value)) in labels.iter().enumerate() {
             let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
@@ -230,7 +254,7 @@ impl Text {
     fn histogram(
         &mut self,
         name: &str,
-        [one, other]: [(&str, &str); 2],
+        labels: &[(&str, &str)],
         histogram: &Histogram,
     ) -> fmt::Result {
         // What is counted meanwhile is in the next: the sum is that of the buckets in any case.
@@ -244,11 +268,10 @@ impl Text {
         for (i, count) in counts.iter().enumerate() {
             so_far += count;
             let end = ENDS_S.get(i).map_or("+Inf".to_owned(), f64::to_string);
-            self.sample(&bucket, &[one, other, ("le", &end)], so_far)?;
+            self.sample(&bucket, &[labels, &[("le", &*end)][..]].concat(), so_far)?;
         }
-        let labels = format!("{{{}=\"{}\",{}=\"{}\"}}", one.0, one.1, other.0, other.1);
-        writeln!(self.0, "nearkin_{name}_sum{labels} {sum_s}")?;
-        self.sample(&format!("{name}_count"), &[one, other], so_far)
+        self.sample(&format!("{name}_sum"), labels, sum_s)?;
+        self.sample(&format!("{name}_count"), labels, so_far)
     }
 }
 
@@ -258,7 +281,7 @@ mod tests {
 
     fn seen(seconds: f64, class: TenantClass, plan: Option<Way>) -> Observed {
         let route = "/collections/{collection}/points/search";
-        Observed { method: "POST", route, status: 200, seconds, class, plan }
+        Observed { method: "POST", route, status: 200, seconds, class, plan, taken: None }
     }
 
     /// Samples by name and labels, read as strictly as the form is defined.
@@ -328,7 +351,30 @@ mod tests {
             .filter(|(series, _)| series.starts_with("nearkin_plans_total"))
             .map(|(_, &n)| n)
             .collect();
-        assert_eq!(counts, [1.0; PLANS.len()]);
+        assert_eq!(counts.len(), PLANS.len() + 1);
+        assert_eq!(samples["nearkin_plans_total{plan=\"other\"}"], 0.0);
+        assert_eq!(counts.iter().sum::<f64>(), PLANS.len() as f64);
+        assert!(counts.iter().all(|&n| n <= 1.0), "{counts:?}");
+    }
+
+    #[test]
+    fn stages_are_told_by_name_and_only_those_that_there_were() {
+        let metrics = Metrics::default();
+        let mut taken = Taken::default();
+        taken.add(Stage::Parse, 0.25);
+        taken.first_search_s = Some(0.0003);
+        taken.add(Stage::Search, 0.5);
+        let observed = Observed { taken: Some(taken), ..seen(1.0, TenantClass::All, None) };
+        metrics.observe(&observed);
+        metrics.observe(&observed);
+        metrics.observe(&seen(1.0, TenantClass::All, None));
+        let samples = samples(&metrics.text(&Gauges::default()));
+        let sum =
+            |stage: &str| samples.get(&format!("nearkin_stage_seconds_sum{{stage=\"{stage}\"}}"));
+        assert_eq!((sum("parse"), sum("search"), sum("queue")), (Some(&0.5), Some(&1.0), None));
+        assert_eq!(samples["nearkin_tklqt_seconds_count"], 2.0);
+        assert_eq!(samples["nearkin_tklqt_seconds_bucket{le=\"0.0002\"}"], 0.0);
+        assert_eq!(samples["nearkin_tklqt_seconds_bucket{le=\"0.0005\"}"], 2.0);
     }
 
     #[test]

@@ -102,6 +102,13 @@ impl Refusal {
         Self::bad(format!("not_offered: {what}"))
     }
 
+    /// It took longer than its client wanted to wait.
+    pub fn timeout(began: Instant, until: Instant) -> Self {
+        let seconds = until.saturating_duration_since(began).as_secs();
+        let message = format!("timeout: not answered within {seconds} s, as was asked");
+        Self::new(StatusCode::REQUEST_TIMEOUT, message)
+    }
+
     /// The same, with a header.
     pub fn with(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));

@@ -16,13 +16,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rayon::ThreadPool;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::server::audit::Audit;
 use crate::server::body::Bodies;
 use crate::server::catalog::{Catalog, Opening};
+use crate::server::crowd::{Crowd, Member};
 use crate::server::dispatch::{Shared, answer};
 use crate::server::keys::gate::Gate;
 use crate::server::keys::ring::Ring;
@@ -37,6 +38,12 @@ use crate::server::work::Work;
 
 /// How long a connection that could not be accepted is not tried again: the system has no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long is waited for a place before another connection is asked to leave.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a connection may keep the server waiting before it has to make room.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Threads that read and write sockets: they do nothing else.
 const SOCKET_THREADS: usize = 2;
@@ -85,7 +92,8 @@ impl Server {
             settings;
         let ring = Ring::open(&data)?;
         check_bind(bind, ring.has_keys())?;
-        let n_workers = limits.workers.unwrap_or(2 * pool.current_num_threads().max(2));
+        let n_cores = pool.current_num_threads();
+        let n_workers = limits.workers.unwrap_or(2 * n_cores.max(2));
         let catalog = Arc::new(Catalog::open(&data, Opening { pool, budget_bytes })?);
         let audit = Audit::open(&data.join(AUDIT))?;
         let runtime = runtime(limits.connections + n_workers).at("start threads of", &data)?;
@@ -97,7 +105,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
             catalog,
-            work: Work::new(n_workers, limits.order, Arc::clone(&clock)),
+            work: Work::new((n_workers, n_cores), limits.order, Arc::clone(&clock)),
             bodies: Bodies::new(limits.bodies_bytes),
             deadlines,
             limits,
@@ -202,28 +210,44 @@ async fn accept(
     connections: &Arc<Semaphore>,
     stopped: &watch::Receiver<bool>,
 ) {
-    while let Ok(permit) = Arc::clone(connections).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, from)) => {
-                let from = (stream, from.ip());
-                let serving = serve(from, Arc::clone(shared), stopped.clone(), permit);
-                tokio::spawn(serving);
-            }
-            Err(_) => sleep(ACCEPT_PAUSE).await,
+    let crowd = Arc::new(Crowd::default());
+    loop {
+        let Ok((stream, from)) = listener.accept().await else {
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let Some(permit) = permit(connections, &crowd).await else { return };
+        let phase = Phase::new();
+        let place = (permit, crowd.enter(Arc::clone(&phase)));
+        let from = (stream, from.ip(), phase);
+        tokio::spawn(serve(from, Arc::clone(shared), stopped.clone(), place));
+    }
+}
+
+/// A place for a connection, once there is one: whoever keeps the server waiting longest makes room.
+async fn permit(connections: &Arc<Semaphore>, crowd: &Crowd) -> Option<OwnedSemaphorePermit> {
+    loop {
+        match Arc::clone(connections).try_acquire_owned() {
+            Ok(permit) => return Some(permit),
+            Err(TryAcquireError::Closed) => return None,
+            Err(TryAcquireError::NoPermits) => drop(crowd.make_room(PATIENCE)),
+        }
+        let next = Arc::clone(connections).acquire_owned();
+        if let Ok(permit) = timeout(ROOM_PAUSE, next).await {
+            return permit.ok();
         }
     }
 }
 
 /// Answers the requests of one connection.
 async fn serve(
-    (stream, address): (TcpStream, IpAddr),
+    (stream, address, phase): (TcpStream, IpAddr, Arc<Phase>),
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, Member),
 ) {
     // Without it, small answers wait for an acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    let phase = Phase::new();
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase), shared.deadlines));
     let service = service_fn(|request| {
         let (shared, phase) = (Arc::clone(&shared), Arc::clone(&phase));
@@ -239,7 +263,9 @@ async fn serve(
     http.max_headers(HEADERS).max_header_size(HEAD_BYTES);
     let mut connection = pin!(http.serve_connection(io, service));
     // How a connection ends is the client's affair; what it asked for was answered or was not begun.
-    if first(connection.as_mut(), until(stopped)).await.is_none() {
+    let ends = first(phase.left(), until(stopped));
+    let ends = async { _ = ends.await };
+    if first(connection.as_mut(), ends).await.is_none() {
         phase.stop();
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::server::limits::Deadlines;
@@ -17,7 +20,19 @@ const HEADER_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: clos
     {\"status\":{\"error\":\"header_timeout: the headers took too long\"},\"time\":0.000000}";
 
 /// What a connection waits for, and since when; shared by whoever reads it and whoever answers.
-pub struct Phase(Mutex<(Waits, Instant)>);
+pub struct Phase {
+    held: Mutex<(Waits, Instant)>,
+    is_asked: AtomicBool,
+    leaves: Notify,
+}
+
+/// How long a connection has kept the server waiting; those that sent no whole request are more than those that did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Idle {
+    is_without_request: bool,
+    /// For so long.
+    pub waited: Duration,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waits {
@@ -36,7 +51,33 @@ enum Waits {
 impl Phase {
     /// Of a new connection.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new((Waits::First, Instant::now()))))
+        let held = Mutex::new((Waits::First, Instant::now()));
+        Arc::new(Self { held, is_asked: AtomicBool::new(false), leaves: Notify::new() })
+    }
+
+    /// How long its client has kept it waiting; none while it is answered, or asked to leave.
+    pub fn idle(&self) -> Option<Idle> {
+        let (waits, since) = self.get();
+        let is_without_request = matches!(waits, Waits::First | Waits::Head);
+        let is_idle = is_without_request || waits == Waits::Next;
+        let waited = Instant::now().duration_since(since);
+        (is_idle && !self.is_asked_to_leave()).then_some(Idle { is_without_request, waited })
+    }
+
+    /// Asks the connection to end, to make room for others.
+    pub fn ask_to_leave(&self) {
+        self.is_asked.store(true, Ordering::Relaxed);
+        self.leaves.notify_one();
+    }
+
+    /// Whether it was asked to.
+    pub fn is_asked_to_leave(&self) -> bool {
+        self.is_asked.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it is asked to.
+    pub async fn left(&self) {
+        self.leaves.notified().await;
     }
 
     /// A request is being answered.
@@ -51,18 +92,18 @@ impl Phase {
 
     /// No request is wanted any more.
     pub fn stop(&self) {
-        let mut held = self.0.lock().expect("no holder panics");
+        let mut held = self.held.lock().expect("no holder panics");
         if held.0 != Waits::Nothing {
             held.0 = Waits::Stopped;
         }
     }
 
     fn set(&self, waits: Waits) {
-        *self.0.lock().expect("no holder panics") = (waits, Instant::now());
+        *self.held.lock().expect("no holder panics") = (waits, Instant::now());
     }
 
     fn get(&self) -> (Waits, Instant) {
-        *self.0.lock().expect("no holder panics")
+        *self.held.lock().expect("no holder panics")
     }
 
     /// Bytes came: of a head, if none was begun.

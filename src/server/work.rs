@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use tokio::task::spawn_blocking;
 
 use crate::server::fair::predict::Predictor;
-use crate::server::fair::{Fair, Load, PART_S, Place, Turn};
+use crate::server::fair::{Fair, Load, PART_S, Place, Shares, Turn};
 use crate::server::keys::rule::{Caller, User};
 use crate::server::limits::{Order, QUEUE};
 use crate::server::moment::Clock;
@@ -41,13 +41,16 @@ impl Task<'_> {
 }
 
 impl Work {
-    /// So many workers.
-    pub fn new(n_workers: usize, order: Order, clock: Arc<dyn Clock>) -> Self {
-        let part_s = match order {
-            Order::Fair => PART_S,
-            Order::FirstCome => f64::INFINITY,
+    /// So many workers for so many cores. If there are more than cores one user never has all of them: the last is of no use to it, and
+    /// whoever comes next need not wait.
+    pub fn new((n_workers, n_cores): (usize, usize), order: Order, clock: Arc<dyn Clock>) -> Self {
+        let shares = match order {
+            Order::Fair => {
+                Shares { n_reserved: usize::from(n_workers > n_cores), ..Shares::default() }
+            }
+            Order::FirstCome => Shares { part_s: f64::INFINITY, n_reserved: 0 },
         };
-        let fair = Fair::with_parts(n_workers, QUEUE, clock, part_s);
+        let fair = Fair::with_shares(n_workers, QUEUE, clock, shares);
         Self { fair, predictor: Predictor::default(), order, incidents: AtomicU64::new(0) }
     }
 
@@ -128,7 +131,7 @@ mod tests {
 
     fn with_work(test: impl AsyncFnOnce(Work)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
-        let work = Work::new(2, Order::Fair, Arc::new(SystemClock::default()));
+        let work = Work::new((2, 2), Order::Fair, Arc::new(SystemClock::default()));
         runtime.unwrap().block_on(test(work));
     }
 

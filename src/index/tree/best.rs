@@ -2,7 +2,7 @@
 
 use std::collections::BinaryHeap;
 
-use crate::core::neighbors::Neighbor;
+use crate::core::neighbors::{Neighbor, keep_nearest, sorted};
 
 /// The nearest of the rows that were offered, at most so many; kept from one search to the next for its memory.
 #[derive(Clone, Debug, Default)]
@@ -61,18 +61,13 @@ impl Best {
     /// The `n` nearest, in any order; none are held any more.
     pub fn nearest(&mut self, n: usize) -> &[Neighbor] {
         self.found = std::mem::take(&mut self.heap).into_vec();
-        if n < self.found.len() {
-            self.found.select_nth_unstable(n);
-            self.found.truncate(n);
-        }
+        keep_nearest(&mut self.found, n);
         &self.found
     }
 
     /// The `k` nearest in order; none are held any more.
     pub fn sorted(&mut self, k: usize) -> Vec<Neighbor> {
-        let mut found = self.nearest(k).to_vec();
-        found.sort_unstable();
-        found
+        sorted(self.nearest(k))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The nearest of all rows of a run, when only the end counts.
 
-use crate::core::neighbors::Neighbor;
+use crate::core::neighbors::{Neighbor, keep_nearest, sorted};
 
 /// The nearest of the rows that were offered, at most so many; kept from one search to the next for its memory. Rows are
 /// gathered, and cut down to the nearest now and then, which takes a fraction of what a heap takes.
@@ -44,19 +44,13 @@ impl Nearest {
 
     /// The `n` nearest, in any order; none of the others are held any more.
     pub fn nearest(&mut self, n: usize) -> &[Neighbor] {
-        let n = n.min(self.most);
-        if n < self.gathered.len() {
-            self.gathered.select_nth_unstable(n);
-            self.gathered.truncate(n);
-        }
+        keep_nearest(&mut self.gathered, n.min(self.most));
         &self.gathered
     }
 
     /// The `k` nearest in order; none of the others are held any more.
     pub fn sorted(&mut self, k: usize) -> Vec<Neighbor> {
-        let mut found = self.nearest(k).to_vec();
-        found.sort_unstable();
-        found
+        sorted(self.nearest(k))
     }
 }
 

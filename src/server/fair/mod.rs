@@ -40,8 +40,22 @@ struct Inner {
     clock: Arc<dyn Clock>,
     n_workers: usize,
     limit: usize,
-    /// After how long a request gives way.
-    part_s: f64,
+    shares: Shares,
+}
+
+/// How workers are shared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shares {
+    /// After how many seconds a request gives way.
+    pub part_s: f64,
+    /// Workers that one user never has: whoever comes next finds one free.
+    pub n_reserved: usize,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self { part_s: PART_S, n_reserved: 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -94,13 +108,18 @@ pub struct Load {
 impl Fair {
     /// So many workers, for each of whom so many requests of one user may wait.
     pub fn new(n_workers: usize, limit: usize, clock: Arc<dyn Clock>) -> Self {
-        Self::with_parts(n_workers, limit, clock, PART_S)
+        Self::with_shares(n_workers, limit, clock, Shares::default())
     }
 
-    /// The same with requests that give way after so many seconds.
-    pub fn with_parts(n_workers: usize, limit: usize, clock: Arc<dyn Clock>, part_s: f64) -> Self {
+    /// The same with workers that are shared so.
+    pub fn with_shares(
+        n_workers: usize,
+        limit: usize,
+        clock: Arc<dyn Clock>,
+        shares: Shares,
+    ) -> Self {
         let state = State { queue: Queue::new(limit), n_free: n_workers, places: BTreeMap::new() };
-        let inner = Inner { state: Mutex::new(state), clock, n_workers, limit, part_s };
+        let inner = Inner { state: Mutex::new(state), clock, n_workers, limit, shares };
         Self { inner: Arc::new(inner) }
     }
 
@@ -210,8 +229,9 @@ impl Inner {
 
     /// Gives turns to those whose they are, as long as workers are free.
     fn give(self: &Arc<Self>, state: &mut State) {
+        let most = self.n_workers.saturating_sub(self.shares.n_reserved).max(1);
         while state.n_free > 0 {
-            let Some(next) = state.queue.pop() else { return };
+            let Some(next) = state.queue.pop_below(most) else { return };
             let turn = Turn {
                 inner: Arc::clone(self),
                 user: next.user,
@@ -244,7 +264,7 @@ impl Turn {
     /// # Panics
     /// In a thread that drives futures.
     pub fn give_way(&mut self) {
-        if self.part_s() < self.inner.part_s {
+        if self.part_s() < self.inner.shares.part_s {
             return;
         }
         let user = self.user.clone();
@@ -372,6 +392,26 @@ mod tests {
         drop(turn);
         assert!(poll(&mut second).is_ready());
         assert_eq!(fair.load(), loaded(0, 0, 0));
+    }
+
+    #[test]
+    fn the_last_worker_is_kept_for_another_user() {
+        let shares = Shares { n_reserved: 1, ..Shares::default() };
+        let fair = Fair::with_shares(3, 8, Arc::new(Told::default()), shares);
+        let ask = |name: &str| {
+            let (fair, user) = (fair.clone(), user(name));
+            Box::pin(async move { fair.turn(&user, 1.0, 0.001, 0.001).await })
+        };
+        let mut held = [ask("ann"), ask("ann")].map(|mut asked| poll(&mut asked.as_mut()));
+        assert!(held.iter().all(Poll::is_ready));
+        let mut third = ask("ann");
+        assert!(poll(&mut third.as_mut()).is_pending(), "one is free, and not for ann");
+        let other = poll(&mut ask("ben").as_mut());
+        assert!(other.is_ready(), "it is for ben");
+        drop(other);
+        assert!(poll(&mut third.as_mut()).is_pending());
+        held[0] = Poll::Pending;
+        assert!(poll(&mut third.as_mut()).is_ready());
     }
 
     #[test]

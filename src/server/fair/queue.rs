@@ -127,7 +127,13 @@ impl<U: Ord + Clone, J> Queue<U, J> {
 
     /// The request whose turn it is: of the user that was served least the one that would end first.
     pub fn pop(&mut self) -> Option<Turn<U, J>> {
-        let wanting = self.lines.iter_mut().filter(|(_, line)| !line.waiting.is_empty());
+        self.pop_below(usize::MAX)
+    }
+
+    /// The same among users of whom fewer than so many requests run.
+    pub fn pop_below(&mut self, most: usize) -> Option<Turn<U, J>> {
+        let wants = |line: &Line<J>| !line.waiting.is_empty() && line.n_running < most;
+        let wanting = self.lines.iter_mut().filter(|(_, line)| wants(line));
         let (user, line) = wanting.min_by_key(|(_, line)| line.order())?;
         let n_sharing = (line.waiting.len() + line.n_running) as f64;
         let ((place, _), Waiting { cost_s, job }) = line.waiting.pop_first()?;

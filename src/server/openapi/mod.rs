@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::server::call::Call;
 use crate::server::openapi::kinds::{components, of_keys, of_kind};
 use crate::server::openapi::told::{Gives, TOLD, Told};
+use crate::server::qdrant::numbers;
 use crate::server::reply::{Answer, Reply};
 use crate::server::router::{On, Route, Scope};
 use crate::server::routes::ROUTES;
@@ -69,7 +70,11 @@ fn operation(route: &Route) -> Value {
         operation["summary"] = json!(told.about);
         if !told.body.is_empty() {
             let schema = of_keys(told.body);
-            let content = json!({"application/json": {"schema": schema}});
+            let mut content = json!({"application/json": {"schema": schema}});
+            if numbers::are_taken_by(route.method, route.path) {
+                content[numbers::CONTENT_TYPE] = json!({"schema": {"type": "string", "format": "binary",
+                    "description": "The length of the head in four bytes, the lowest first; the head, which is the JSON with \"f32:FROM:N\" in the place of lists of numbers; the numbers, of four bytes each."}});
+            }
             operation["requestBody"] = json!({"required": true, "content": content});
         }
     }
@@ -88,6 +93,12 @@ fn parameters(route: &Route) -> Vec<Value> {
     let names = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let in_path = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}});
     let mut all: Vec<Value> = names.map(in_path).collect();
+    if route.scope != Scope::Open {
+        all.push(json!({
+            "name": "timeout", "in": "query", "schema": {"type": "integer", "minimum": 1},
+            "description": "Seconds that the client waits: past them the answer is 408.",
+        }));
+    }
     if (route.scope, route.on) == (Scope::Write, On::Change) {
         all.push(json!({
             "name": "wait", "in": "query", "schema": {"type": "boolean"},

@@ -58,8 +58,7 @@ pub fn batch(call: &Call<'_>) -> Answer {
     let collection = call.collection()?;
     let mut results = Vec::with_capacity(operations.len());
     for (i, operation) in operations.into_iter().enumerate() {
-        call.give_way();
-        let applied = operation.apply(call, &collection);
+        let applied = call.give_way().and_then(|()| operation.apply(call, &collection));
         applied.map_err(|refusal| match i {
             0 => refusal,
             _ => refusal.within(&format!("operations[{i}], those before it are done")),

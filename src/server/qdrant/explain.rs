@@ -1,12 +1,12 @@
 //! How a search was answered, and what else was weighed. That API has nothing like it: this form is ours.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::engine::Answer as Found;
+use crate::engine::{Answer as Found, micros};
 use crate::server::call::Call;
 use crate::server::qdrant::json::{Form, NotOffered, Strict, body};
-use crate::server::qdrant::search::{NamedVector, Params, metric, query_rows};
+use crate::server::qdrant::search::{NamedVector, Params, metric, query_rows, searched};
 use crate::server::qdrant::select::{WithPayload, WithVector, ask};
 use crate::server::qdrant::sent::{Scored, scored};
 use crate::server::qdrant::vector::{self, Numbers};
@@ -62,7 +62,7 @@ pub fn explain(call: &Call<'_>) -> Answer {
     let queries = query_rows(&settings, own, query)?;
     let ask = ask(call, given.filter.as_ref())?;
     let how = given.params.take().unwrap_or_default().how(given.limit, own);
-    let answers = collection.search(&queries, std::slice::from_ref(&ask), &how)?;
+    let answers = searched(call, &collection, (&queries, &ask), &how)?;
     let answer = answers.into_iter().next().expect("one answer for the one query");
     call.plan.set(Some(answer.way));
     let wanted = (&given.with_payload, &given.with_vector);
@@ -76,27 +76,16 @@ pub fn explain(call: &Call<'_>) -> Answer {
 
 /// All that is known of an answer.
 fn plan(answer: &Found) -> Value {
-    let predicted: Map<String, Value> = answer
-        .choice
-        .predicted
-        .iter()
-        .map(|&(way, seconds)| (way.name().to_owned(), json!(micros(seconds))))
-        .collect();
-    let (payloads_read, read_for) = &answer.payloads_read;
     json!({
         "way": answer.way.name(),
         "exact": answer.way.is_exact(),
         "planned": answer.choice.way.name(),
-        "predicted_us": predicted,
+        "predicted_us": answer.predicted_us(),
         "took_us": micros(answer.seconds),
         "matches": answer.n_matches,
         "compared": answer.n_distances,
         "returned": answer.points.len(),
-        "filter": {
-            "rows_touched": answer.rows_touched,
-            "payloads_read": payloads_read,
-            "read_for": read_for,
-        },
+        "filter": answer.filter_read(),
     })
 }
 
@@ -109,8 +98,4 @@ fn plan_of_tenant(answer: &Found) -> Value {
         "matches": answer.n_matches,
         "returned": answer.points.len(),
     })
-}
-
-fn micros(seconds: f64) -> f64 {
-    (seconds * 1e7).round() / 10.0
 }

@@ -9,14 +9,27 @@ use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 
+pub use crate::record::strict::Strict;
 use crate::server::call::Call;
+use crate::server::qdrant::numbers;
 use crate::server::reply::Refusal;
+use crate::server::stages::Stage;
 
 /// The body of a request as what the route takes.
 ///
 /// # Errors
 /// `json_invalid`, `json_depth`, `json_trailing`, `json_type`, `field_unknown`, `json_duplicate_key`, with line and column.
 pub fn body<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Refusal> {
+    let read = unread(call)?;
+    numbers::check_all_taken()?;
+    Ok(read)
+}
+
+/// The same where it is not yet known which numbers behind a head are referred to: whoever reads on checks that.
+///
+/// # Errors
+/// As of [`body`].
+pub fn unread<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Refusal> {
     if call.body.is_empty() {
         return Err(Refusal::bad("json_type: no body, expected an object"));
     }
@@ -25,8 +38,13 @@ pub fn body<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Refusal> {
     if matches!(first, Some(b'[')) {
         return Err(Refusal::bad("json_type: an array, expected an object"));
     }
-    serde_json::from_slice(call.body).map_err(|error| {
+    let read = call.watch.time(Stage::Parse, || serde_json::from_slice(call.body));
+    read.map_err(|error| {
         let text = error.to_string();
+        if ["numbers_reference: ", "vector_not_finite: "].iter().any(|code| text.starts_with(code))
+        {
+            return Refusal::bad(text);
+        }
         let code = match error.classify() {
             Category::Data if text.starts_with("unknown field") => "field_unknown",
             Category::Data if text.starts_with("duplicate") => "json_duplicate_key",
@@ -39,10 +57,6 @@ pub fn body<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Refusal> {
     })
 }
 
-/// Any JSON, no object of which has a key twice.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Strict(pub Value);
-
 /// A JSON object, none of which has a key twice.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StrictMap(pub Map<String, Value>);
@@ -54,76 +68,12 @@ impl StrictMap {
     }
 }
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyValue).map(Self)
-    }
-}
-
 impl<'de> Deserialize<'de> for StrictMap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match deserializer.deserialize_any(AnyValue)? {
-            Value::Object(map) => Ok(Self(map)),
+        match Strict::deserialize(deserializer)? {
+            Strict(Value::Object(map)) => Ok(Self(map)),
             _ => Err(D::Error::custom("invalid type, expected an object")),
         }
-    }
-}
-
-struct AnyValue;
-
-impl<'de> Visitor<'de> for AnyValue {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut all = Vec::new();
-        while let Some(Strict(value)) = seq.next_element()? {
-            all.push(value);
-        }
-        Ok(Value::Array(all))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut all = Map::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            if all.contains_key(&key) {
-                return Err(A::Error::custom(format!("duplicate key {key:?}")));
-            }
-            let Strict(value) = entries.next_value()?;
-            all.insert(key, value);
-        }
-        Ok(Value::Object(all))
     }
 }
 

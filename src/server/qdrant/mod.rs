@@ -2,7 +2,7 @@
 //!
 //! `collections`, `config`, `indexes` and `aliases` make and show collections; `upsert`, `points`, `payload` and `batch` change points, as far
 //! as `rights` lets them; `read` and `search` read them, `queries` all that
-//! `query` reads. What they share: `json` (what is not understood is refused), `id`, `vector`
+//! `query` reads. What they share: `json` (what is not understood is refused), `numbers` (vectors as bytes), `id`, `vector`
 //! (the one place where scores and unit rows of that API are made), `select` (which points, and what of them), `sent` (points in answers).
 //! Two that are ours and not of that API: `explain`, how a search was answered; `stats`, what a collection takes.
 
@@ -14,6 +14,7 @@ pub mod explain;
 mod id;
 pub mod indexes;
 mod json;
+pub mod numbers;
 pub mod payload;
 pub mod points;
 pub mod queries;

@@ -1,6 +1,7 @@
 //! Queries of every kind over HTTP, and the older requests that are queries by another name.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hyper::StatusCode;
 use serde::Serialize;
@@ -14,26 +15,29 @@ use crate::server::call::Call;
 use crate::server::catalog::not_found;
 use crate::server::limits::BATCH;
 use crate::server::qdrant::id::Id;
-use crate::server::qdrant::json::{Strict, StrictMap, body};
+use crate::server::qdrant::json::{Strict, StrictMap, unread};
+use crate::server::qdrant::numbers;
 use crate::server::qdrant::query::{GroupLookup, GroupsRequest, QueryRequest, Source, Wanted};
 use crate::server::qdrant::select::{WithPayload, WithVector, with};
 use crate::server::qdrant::sent::{Record, Scored, record, whole_number};
 use crate::server::reply::{Answer, Refusal, Reply};
+use crate::server::stages::Stage;
 
 /// Queries of a batch that are answered in one go: few enough that nobody waits long for their end.
 const TOGETHER: usize = 8;
 
 /// `POST /collections/{collection}/points/query`
 pub fn query(call: &Call<'_>) -> Answer {
-    let Strict(given) = body(call)?;
-    let request = source(call)?.query(&given)?;
+    let Strict(given) = unread(call)?;
+    let source = source(call)?;
+    let request = call.watch.time(Stage::Parse, || source.query(&given))?;
     let points = answered(call, vec![request])?.pop().unwrap_or_default();
     Reply::result(&Points { points }, call.began)
 }
 
 /// `POST /collections/{collection}/points/query/batch`
 pub fn batch(call: &Call<'_>) -> Answer {
-    let Strict(given) = body(call)?;
+    let Strict(given) = unread(call)?;
     let requests = source(call)?.batch(&given, BATCH)?;
     let all = answered(call, requests)?;
     let all: Vec<Points> = all.into_iter().map(|points| Points { points }).collect();
@@ -95,6 +99,7 @@ fn part<T: DeserializeOwned + Default>(name: &str, value: &Value) -> Result<T, R
 
 /// The points of each query. Some are answered at one version; then others may come first.
 fn answered(call: &Call<'_>, requests: Vec<QueryRequest>) -> Result<Vec<Vec<Scored>>, Refusal> {
+    numbers::check_all_taken()?;
     let (collection, tenant) = (call.collection()?, call.caller.tenant());
     let settings = collection.settings();
     let (mut queries, mut understood) = (Vec::new(), Vec::new());
@@ -107,9 +112,11 @@ fn answered(call: &Call<'_>, requests: Vec<QueryRequest>) -> Result<Vec<Vec<Scor
     let asked: Vec<(&Query, &With)> = queries.iter().zip(&withs).collect();
     let mut all = Vec::with_capacity(queries.len());
     for (asked, understood) in asked.chunks(TOGETHER).zip(understood.chunks(TOGETHER)) {
-        call.give_way();
+        call.give_way()?;
         let version = call.version(&collection)?;
+        let began = Instant::now();
         let found = collection.query_batch(tenant, asked)?;
+        call.watch.searched(began, 0.0);
         for (found, wanted) in found.into_iter().zip(understood) {
             call.plan.set(found.stages.iter().find_map(|stage| stage.way));
             let points = found.points.into_iter();
@@ -134,18 +141,21 @@ struct Group {
 
 /// `POST /collections/{collection}/points/query/groups`
 pub fn groups(call: &Call<'_>) -> Answer {
-    let Strict(given) = body(call)?;
+    let Strict(given) = unread(call)?;
     in_groups(call, &given)
 }
 
 fn in_groups(call: &Call<'_>, given: &Value) -> Answer {
     let GroupsRequest { mut query, wanted, lookup } = source(call)?.groups(given)?;
+    numbers::check_all_taken()?;
     let (collection, tenant) = (call.collection()?, call.caller.tenant());
     let (settings, wanted) = (collection.settings(), Understood::of(&wanted)?);
     query.query = query.query.looked_up(tenant, &mut |name| other(call, name))?;
     let version = call.version(&collection)?;
     let all = with(&wanted.payload, &wanted.vector);
+    let began = Instant::now();
     let found = collection.query_groups(tenant, &query, &all)?.groups;
+    call.watch.searched(began, 0.0);
     let keys: Vec<GroupKey> = found.iter().map(|group| group.key.clone()).collect();
     let mut records = looked_up(call, lookup, &keys)?.into_iter();
     let groups = found.into_iter().map(|group| Group {
@@ -233,10 +243,13 @@ pub fn matrix_offsets(call: &Call<'_>) -> Answer {
 }
 
 fn matrix(call: &Call<'_>) -> Result<Matrix, Refusal> {
-    let Strict(given) = body(call)?;
+    let Strict(given) = unread(call)?;
     let request = source(call)?.matrix(&given)?;
     let ask = crate::engine::Ask::new(call.caller.tenant(), request.filter);
-    Ok(call.collection()?.search_matrix(&ask, &request.matrix)?)
+    let (collection, began) = (call.collection()?, Instant::now());
+    let matrix = collection.search_matrix(&ask, &request.matrix)?;
+    call.watch.searched(began, 0.0);
+    Ok(matrix)
 }
 
 /// A body of an older request as that of a query: what it looks for stands in `query`.
@@ -313,7 +326,7 @@ fn rewritten(mut given: Map<String, Value>, rewrite: Rewrite) -> Result<Value, E
 }
 
 fn older(call: &Call<'_>, rewrite: Rewrite) -> Answer {
-    let StrictMap(given) = body(call)?;
+    let StrictMap(given) = unread(call)?;
     let request = source(call)?.query(&rewritten(given, rewrite)?)?;
     let points = answered(call, vec![request])?.pop().unwrap_or_default();
     Reply::result(&points, call.began)
@@ -325,7 +338,7 @@ fn older_batch(call: &Call<'_>, rewrite: Rewrite) -> Answer {
     struct Searches {
         searches: Vec<StrictMap>,
     }
-    let Searches { searches } = body(call)?;
+    let Searches { searches } = unread(call)?;
     let all = searches.into_iter().map(|StrictMap(given)| rewritten(given, rewrite));
     let all = json!({"searches": all.collect::<Result<Vec<_>>>()?});
     let requests = source(call)?.batch(&all, BATCH)?;
@@ -333,6 +346,6 @@ fn older_batch(call: &Call<'_>, rewrite: Rewrite) -> Answer {
 }
 
 fn older_groups(call: &Call<'_>, rewrite: Rewrite) -> Answer {
-    let StrictMap(given) = body(call)?;
+    let StrictMap(given) = unread(call)?;
     in_groups(call, &rewritten(given, rewrite)?)
 }

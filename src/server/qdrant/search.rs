@@ -1,9 +1,12 @@
 //! The searches that older clients send: the points that are nearest to a vector.
 
+use std::time::Instant;
+
 use serde::Deserialize;
 
 use crate::core::metric::Metric;
-use crate::engine::{Collection, Found, How, Settings};
+use crate::core::rows::Rows;
+use crate::engine::{self, Ask, Collection, Found, How, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::server::call::Call;
 use crate::server::limits::BATCH;
@@ -91,7 +94,7 @@ pub fn batch(call: &Call<'_>) -> Answer {
     }
     let collection = call.collection()?;
     let all = searches.into_iter().map(|given| {
-        call.give_way();
+        call.give_way()?;
         found(call, &collection, given)
     });
     Reply::result(&all.collect::<Result<Vec<_>, _>>()?, call.began)
@@ -109,7 +112,7 @@ fn found(call: &Call<'_>, collection: &Collection, given: Search) -> Result<Vec<
     let ask = ask(call, given.filter.as_ref())?;
     let k = given.limit.saturating_add(offset);
     let how = given.params.unwrap_or_default().how(k, own);
-    let answers = collection.search(&queries, std::slice::from_ref(&ask), &how)?;
+    let answers = searched(call, collection, (&queries, &ask), &how)?;
     call.plan.set(answers.first().map(|answer| answer.way));
     let points = answers.into_iter().flat_map(|answer| answer.points).skip(offset);
     let points: Vec<Found> = points
@@ -117,6 +120,22 @@ fn found(call: &Call<'_>, collection: &Collection, given: Search) -> Result<Vec<
         .collect();
     let wanted = (&given.with_payload, &given.with_vector);
     scored(call, collection, &points, wanted, metric)
+}
+
+/// The answer to one query, timed.
+///
+/// # Errors
+/// Those of searching.
+pub fn searched(
+    call: &Call<'_>,
+    collection: &Collection,
+    (queries, ask): (&Rows, &Ask),
+    how: &How,
+) -> Result<Vec<engine::Answer>, Error> {
+    let began = Instant::now();
+    let answers = collection.search(queries, std::slice::from_ref(ask), how)?;
+    call.watch.searched(began, answers.iter().map(|answer| answer.planning_s).sum());
+    Ok(answers)
 }
 
 /// How a vector is compared.
@@ -131,11 +150,7 @@ pub fn metric(settings: &Settings, name: &str) -> Result<Metric, Error> {
 ///
 /// # Errors
 /// `vector_name`, `vector_dim`; those of `rows`.
-pub fn query_rows(
-    settings: &Settings,
-    name: &str,
-    query: Vec<f32>,
-) -> Result<crate::core::rows::Rows, Error> {
+pub fn query_rows(settings: &Settings, name: &str, query: Vec<f32>) -> Result<Rows, Error> {
     let own = &settings.vectors[settings.vector(name)?];
     if query.len() != own.dim {
         let message = format!("{} values, vector {name:?} has {}", query.len(), own.dim);

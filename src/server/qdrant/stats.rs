@@ -68,6 +68,6 @@ fn largest_tenants(
         if from.is_none() {
             return Ok(largest);
         }
-        call.give_way();
+        call.give_way()?;
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use half::f16;
-use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -12,6 +12,7 @@ use crate::core::rows::{Dtype, Rows, Values};
 use crate::engine::{DEFAULT_VECTOR, Settings, VectorSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::qdrant::json::{Entries, Form};
+use crate::server::qdrant::numbers;
 
 /// How far the square of a norm may be from 1 for a row to be left as it is: dividing a unit row again moves its last bits.
 const UNIT_SLACK: f64 = 1e-6;
@@ -36,6 +37,13 @@ impl<'de> Visitor<'de> for AnyNumbers {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of numbers")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Numbers, E> {
+        match numbers::referred(text) {
+            Some(numbers) => numbers.map(Numbers).map_err(E::custom),
+            None => Err(E::invalid_type(Unexpected::Str(text), &self)),
+        }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Numbers, A::Error> {

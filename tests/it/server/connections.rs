@@ -1,7 +1,8 @@
 //! Connections: who keeps the server waiting is let go, who leaves leaves nothing, and an end is orderly.
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ fn short() -> Deadlines {
     Deadlines { head, body, idle, write, ..Deadlines::default() }
 }
 
-fn connect(address: std::net::SocketAddr) -> TcpStream {
+pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream
@@ -90,63 +91,86 @@ fn silent_sockets_leave_room_for_others() {
     assert_eq!(n_left_open.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
+/// Ids of the second points of pairs are so much higher.
+const TWIN: u64 = 1_000_000_000;
+
+/// So many clients send so many requests each, of which three of ten end at a random byte; answers of the others are theirs. Returns how
+/// many were answered.
+pub fn storm(address: SocketAddr, (n_clients, n_each): (u64, u64), seed: u64) -> u64 {
+    let n_answered = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for client in 0..n_clients {
+            let n_answered = &n_answered;
+            scope.spawn(move || {
+                for i in 0..n_each {
+                    let chance = mix::stream(seed + client, i);
+                    let id = 1000 + client * n_each + i;
+                    n_answered.fetch_add(u64::from(pair(address, id, chance)), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    n_answered.into_inner()
+}
+
+/// Stores two points and reads one of them, or ends at a byte; says whether it was answered.
+fn pair(address: SocketAddr, id: u64, chance: u64) -> bool {
+    let body = json!({"points": [
+        {"id": id, "vector": [1, 2, 3, 4], "payload": {"nonce": id, "whole": true}},
+        {"id": id + TWIN, "vector": [4, 3, 2, 1], "payload": {"nonce": id}},
+    ]})
+    .to_string();
+    let put = format!(
+        "PUT /collections/things/points HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let get = format!(
+        "GET /collections/things/points/{id} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    );
+    let whole = format!("{put}{get}");
+    let mut stream = connect(address);
+    if chance % 10 < 3 {
+        let cut = (chance >> 8) as usize % whole.len();
+        stream.write_all(&whole.as_bytes()[..cut]).unwrap();
+        if chance.is_multiple_of(2) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        return false;
+    }
+    stream.write_all(whole.as_bytes()).unwrap();
+    let answer = until_closed(&mut stream);
+    assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 2, "{answer}");
+    assert!(answer.contains(&format!("\"nonce\":{id},")), "{id}: {answer}");
+    true
+}
+
+/// How many points of a storm are there: of every request both or none.
+pub fn stormed(mut page: impl FnMut(Value) -> Value) -> u64 {
+    let (mut ids, mut from) = (BTreeSet::new(), Value::Null);
+    loop {
+        let filter = json!({"must": [{"key": "nonce", "range": {"gte": 0}}]});
+        let given = page(json!({"limit": 10_000, "offset": from, "filter": filter}));
+        ids.extend(given["points"].as_array().unwrap().iter().map(|p| p["id"].as_u64().unwrap()));
+        from = given["next_page_offset"].clone();
+        if from.is_null() {
+            break;
+        }
+    }
+    let twin = |id: u64| if id < TWIN { id + TWIN } else { id - TWIN };
+    let halves: Vec<u64> = ids.iter().copied().filter(|&id| !ids.contains(&twin(id))).collect();
+    assert_eq!(halves, Vec::<u64>::new());
+    ids.len() as u64
+}
+
 #[test]
 fn requests_that_are_dropped_half_way_leave_nothing_and_nobody_reads_anothers_answer() {
     let seed = 11;
     println!("seed {seed}");
     let http = with_points(Deadlines::default());
-    let n_sent = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for thread in 0..8_u64 {
-            let (address, n_sent) = (http.address(), &n_sent);
-            scope.spawn(move || {
-                for i in 0..100_u64 {
-                    let chance = mix::stream(seed + thread, i);
-                    let id = 1000 + thread * 1000 + i;
-                    let body = json!({"points": [
-                        {"id": id, "vector": [1, 2, 3, 4], "payload": {"nonce": id, "whole": true}},
-                        {"id": id + 100_000, "vector": [4, 3, 2, 1], "payload": {"nonce": id}},
-                    ]})
-                    .to_string();
-                    let put = format!(
-                        "PUT /collections/things/points HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
-                        body.len()
-                    );
-                    let get = format!(
-                        "GET /collections/things/points/{id} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-                    );
-                    let whole = format!("{put}{get}");
-                    let mut stream = connect(address);
-                    if chance % 10 < 3 {
-                        let cut = (chance >> 8) as usize % whole.len();
-                        stream.write_all(&whole.as_bytes()[..cut]).unwrap();
-                        if chance.is_multiple_of(2) {
-                            let _ = stream.shutdown(Shutdown::Both);
-                        }
-                        continue;
-                    }
-                    stream.write_all(whole.as_bytes()).unwrap();
-                    let answer = until_closed(&mut stream);
-                    assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 2, "{answer}");
-                    assert!(answer.contains(&format!("\"nonce\":{id},")), "{id}: {answer}");
-                    n_sent.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    assert!(n_sent.load(Ordering::Relaxed) > 400);
-    // Of every request both points are there or none.
-    let all = json!({"limit": 10_000, "filter": {"must": [{"key": "nonce", "range": {"gte": 0}}]}});
-    let page = http.ok("POST", "/collections/things/points/scroll", all);
-    let ids: std::collections::BTreeSet<u64> =
-        page["points"].as_array().unwrap().iter().map(|p| p["id"].as_u64().unwrap()).collect();
-    let halves: Vec<u64> = ids
-        .iter()
-        .copied()
-        .filter(|id| !ids.contains(&if *id < 100_000 { id + 100_000 } else { id - 100_000 }))
-        .collect();
-    assert_eq!(halves, Vec::<u64>::new());
-    assert!(ids.len() as u64 >= 2 * n_sent.load(Ordering::Relaxed));
+    let n_answered = storm(http.address(), (8, 100), seed);
+    assert!(n_answered > 400);
+    let n_points = stormed(|ask| http.ok("POST", "/collections/things/points/scroll", ask));
+    assert!(n_points >= 2 * n_answered);
     assert_eq!(http.n_incidents(), 0);
 }
 

@@ -5,6 +5,8 @@ mod bad_input;
 mod collections;
 mod connections;
 mod explain;
+mod long;
+mod numbers;
 mod openapi;
 mod points;
 mod queries;
@@ -97,10 +99,15 @@ impl Http {
 
     /// Sends text.
     pub fn text(&self, method: &str, path: &str, body: &str) -> Answered {
+        self.bytes(method, path, ("application/json", body.as_bytes()))
+    }
+
+    /// Sends a body of this type.
+    pub fn bytes(&self, method: &str, path: &str, (kind, body): (&str, &[u8])) -> Answered {
         let request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.address()))
-            .header("content-type", "application/json")
+            .header("content-type", kind)
             .body(body.to_owned())
             .unwrap();
         let mut response = self.agent.run(request).unwrap();

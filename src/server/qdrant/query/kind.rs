@@ -6,6 +6,7 @@ use crate::core::ids::PointId;
 use crate::engine::Direction;
 use crate::engine::query::{Example, Fusion, Kind, Pair, RANK_K, Strategy};
 use crate::error::{Error, ErrorKind, Result};
+use crate::server::qdrant::numbers;
 use crate::server::qdrant::query::formula::formula;
 use crate::server::qdrant::query::node::Node;
 use crate::store::columns::datetime;
@@ -80,6 +81,9 @@ pub(super) fn kind(node: Node<'_>, seed: u64) -> Result<Kind> {
 
 /// A vector, or the id of a point that has one.
 pub(super) fn example(node: Node<'_>) -> Result<Example> {
+    if let Some(numbers) = node.value.as_str().and_then(numbers::referred) {
+        return Ok(Example::Vector(numbers.map_err(|error| error.within(node))?));
+    }
     match node.value {
         Value::Array(list) if list.first().is_some_and(Value::is_array) => {
             Err(not_offered(node, "a multivector"))
