@@ -72,6 +72,8 @@ if command -v npm >/dev/null; then
 else
   echo 'js-client-rest: SKIPPED, npm is missing'
 fi
+install_python target/clients-venv-described $here/requirements-described.txt
+suite described target/clients-venv-described/bin/python -m described "$url" --seed "$seed"
 if [[ ${1:-} == all ]]; then
   install_python target/clients-venv-all $here/requirements-all.txt
   for name in langchain_store llama_index_store litellm_cache; do
