@@ -32,7 +32,7 @@ pub const HEADERS: usize = 100;
 /// Bytes of a path with its query.
 pub const URI_BYTES: usize = 8 << 10;
 
-/// Connections at once; more wait until one of these ends.
+/// Connections at once; more wait until one of these ends, or makes room.
 pub const CONNECTIONS: usize = 1024;
 
 /// Requests that wait for a worker; one more is answered 429.

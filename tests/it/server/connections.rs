@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nearkin::core::mix;
-use nearkin::server::limits::Deadlines;
+use nearkin::server::limits::{Deadlines, Limits};
 use serde_json::{Value, json};
 
-use super::{raw, until_closed, with_points};
+use super::{raw, server_with, until_closed, with_points};
 
 /// Deadlines that a test can wait for.
 fn short() -> Deadlines {
@@ -89,6 +89,33 @@ fn silent_sockets_leave_room_for_others() {
         (!answer.is_empty() && !answer.starts_with("HTTP/1.1 408 ")).then_some(answer)
     });
     assert_eq!(n_left_open.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn when_all_places_are_taken_whoever_keeps_waiting_makes_room() {
+    let hour = Duration::from_secs(3600);
+    let deadlines = Deadlines { head: hour, idle: hour, ..Deadlines::default() };
+    let limits = Limits { connections: 4, ..Limits::default() };
+    let data = tempfile::tempdir().unwrap();
+    let server = server_with(data.path(), deadlines, limits);
+    let list = b"GET /collections HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut kept = connect(server.address());
+    kept.write_all(list).unwrap();
+    let mut buffer = [0; 4096];
+    assert!(kept.read(&mut buffer).unwrap() > 0);
+    let mut silent: Vec<TcpStream> = (0..6).map(|_| connect(server.address())).collect();
+    // Without room it would wait for an hour, or for as long as it reads.
+    let answer =
+        raw(server.address(), &[&list[..list.len() - 2], b"connection: close\r\n\r\n"].concat());
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    // Who has asked something stays longer than who has not.
+    kept.write_all(list).unwrap();
+    assert!(kept.read(&mut buffer).unwrap() > 0);
+    let closed = silent.iter_mut().map(|stream| {
+        stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        matches!(stream.read(&mut buffer), Ok(0))
+    });
+    assert!(closed.filter(|is_closed| *is_closed).count() >= 3);
 }
 
 /// Ids of the second points of pairs are so much higher.

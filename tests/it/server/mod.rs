@@ -41,6 +41,10 @@ pub struct Answered {
 }
 
 pub fn server(data: &std::path::Path, deadlines: Deadlines) -> Server {
+    server_with(data, deadlines, Limits::default())
+}
+
+pub fn server_with(data: &std::path::Path, deadlines: Deadlines, limits: Limits) -> Server {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     Server::start(ServeSettings {
         data: data.to_owned(),
@@ -48,7 +52,7 @@ pub fn server(data: &std::path::Path, deadlines: Deadlines) -> Server {
         pool: Arc::new(pool),
         budget_bytes: 1 << 30,
         deadlines,
-        limits: Limits::default(),
+        limits,
         // What raw requests name.
         hosts: vec!["x".to_owned()],
         log: Log::new(Box::new(std::io::sink())),
