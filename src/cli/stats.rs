@@ -62,8 +62,8 @@ fn object(name: &str, facts: &Facts, notes: &[String]) -> Value {
     let vector = |vector: &VectorFacts| {
         json!({
             "name": vector.name, "dim": vector.dim, "metric": vector.metric.name(),
-            "dtype": vector.dtype.name(), "rows": vector.n_base, "rows_since": vector.n_recent,
-            "parts": named(&vector.parts()),
+            "dtype": vector.dtype.name(), "shape": vector.shape.name(), "rows": vector.n_base,
+            "rows_since": vector.n_recent, "parts": named(&vector.parts()),
         })
     };
     let columns = facts.columns.iter().map(|(path, kind, n_bytes)| {

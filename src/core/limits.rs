@@ -63,6 +63,12 @@ pub const NAME_BYTES: usize = 255;
 /// Names of vectors in a collection: each is looked at for every point.
 pub const VECTOR_NAMES: usize = 64;
 
+/// Values of a sparse vector: more terms than any model gives a text.
+pub const SPARSE_VALUES: usize = 1 << 16;
+
+/// Bytes of one vector of a point, of all its rows if it has several: one is read and written whole.
+pub const VECTOR_BYTES: usize = 1 << 20;
+
 /// Tenants of one point, which are stored with it: what more may read it is better a tenant of its own.
 pub const TENANTS_PER_POINT: usize = 1 << 16;
 

@@ -9,3 +9,4 @@ pub mod mix;
 pub mod neighbors;
 pub mod rows;
 pub mod slab;
+pub mod sparse;

@@ -86,7 +86,7 @@ impl Collection {
     ///
     /// # Errors
     /// `id_not_found` for a point that is not there or that the tenant may not read; `id_duplicate`,
-    /// `vector_name_duplicate`; `vector_name`, `vector_rows`, `vector_dim`, `vector_dtype`, what
+    /// `vector_name_duplicate`; `vector_name`, `vector_shape`, `vector_rows`, `vector_dim`, `vector_dtype`, what
     /// [`crate::core::rows::Rows::check`] says; those of the record and of reading.
     pub fn update_vectors(
         &self,
@@ -98,7 +98,7 @@ impl Collection {
         let fields = fields(&settings, ids, vectors)?;
         let mut by_id = HashMap::new();
         for (&id, fields) in ids.iter().zip(&fields) {
-            let mut names: Vec<&str> = fields.iter().map(|&(name, _)| name).collect();
+            let mut names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
             names.sort_unstable();
             let twice = |code, what: String| {
                 let message = format!("point {id}: {what} is given twice");
@@ -107,7 +107,8 @@ impl Collection {
             if let Some(two) = names.windows(2).find(|two| two[0] == two[1]) {
                 return twice("vector_name_duplicate", format!("vector {:?}", two[0]));
             }
-            let given: Vec<_> = fields.iter().map(|&(name, row)| (name, Some(row))).collect();
+            let given: Vec<_> =
+                fields.iter().map(|(name, bytes)| (*name, Some(&**bytes))).collect();
             if by_id.insert(id, given).is_some() {
                 return twice("id_duplicate", "it".to_owned());
             }

@@ -6,7 +6,9 @@ use crate::engine::base::Exact;
 use crate::engine::collection::Collection;
 use crate::engine::near::Near;
 use crate::engine::seal::{is_of_index, sealed_version};
+use crate::engine::settings::VectorShape;
 use crate::engine::space::Space;
+use crate::engine::spaces::VectorSpace;
 use crate::engine::state::State;
 use crate::error::Result;
 use crate::index::graph::distances::Distances;
@@ -16,10 +18,10 @@ use crate::store::disk::{At, Entry, Mode};
 use crate::store::durable::RECORD;
 
 /// Rows that came since the index was built, up to which comparing them all takes less time than is noticed.
-const SEAL_ROWS: usize = 4096;
+const SEAL_ROWS: u64 = 4096;
 
 /// The part of the base, as a divisor, up to which it is left at that.
-const SEAL_SHARE: usize = 16;
+const SEAL_SHARE: u64 = 16;
 
 /// What a collection holds at one version.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,12 +57,16 @@ pub struct VectorFacts {
     pub metric: Metric,
     /// Element type in which it is kept.
     pub dtype: Dtype,
-    /// Rows that lie in the index, or were read when the collection was opened; those of places that are free included.
+    /// What a point has of it.
+    pub shape: VectorShape,
+    /// Rows, or points of another shape than rows, that lie in the index, or were read when the collection was opened; those of places that are free included.
     pub n_base: u64,
-    /// Rows that came since.
+    /// Those that came since.
     pub n_recent: u64,
     /// Bytes of the rows of the base.
     pub row_bytes: u64,
+    /// Bytes of the lists of the base of a sparse vector.
+    pub posting_bytes: u64,
     /// Bytes of the codes that near ways compare.
     pub code_bytes: u64,
     /// Bytes of the codes that rule out for exact answers, as their backend keeps them.
@@ -69,7 +75,7 @@ pub struct VectorFacts {
     pub tree_bytes: u64,
     /// Bytes of the graph.
     pub graph_bytes: u64,
-    /// Bytes of the rows that came since.
+    /// Bytes of what came since.
     pub recent_bytes: u64,
 }
 
@@ -85,8 +91,39 @@ pub struct IndexFacts {
 }
 
 impl VectorFacts {
-    fn of(space: &Space) -> Self {
-        let settings = space.settings();
+    fn of(space: &VectorSpace) -> Self {
+        let (settings, (n_base, n_recent)) = (space.settings(), space.n_points());
+        let facts = Self {
+            name: settings.name.clone(),
+            dim: settings.dim,
+            metric: settings.metric,
+            dtype: settings.dtype,
+            shape: settings.shape,
+            n_base,
+            n_recent,
+            row_bytes: 0,
+            posting_bytes: 0,
+            code_bytes: 0,
+            exact_code_bytes: 0,
+            tree_bytes: 0,
+            graph_bytes: 0,
+            recent_bytes: 0,
+        };
+        match space {
+            VectorSpace::Dense(space) => facts.with_dense(space),
+            VectorSpace::Multi(space) => {
+                let (row_bytes, recent_bytes) = space.n_bytes();
+                Self { row_bytes, recent_bytes, ..facts }
+            }
+            VectorSpace::Sparse(space) => Self {
+                posting_bytes: space.base().n_bytes(),
+                recent_bytes: space.recent_bytes(),
+                ..facts
+            },
+        }
+    }
+
+    fn with_dense(self, space: &Space) -> Self {
         let (base, near) = (space.base.as_ref(), space.near());
         let exact_codes = base.map_or(0, |base| match &base.exact {
             Exact::Codes(index) => index.codes().n_bytes(),
@@ -94,25 +131,21 @@ impl VectorFacts {
         });
         let codes = near.and_then(|near| near.codes.as_ref());
         Self {
-            name: settings.name.clone(),
-            dim: settings.dim,
-            metric: settings.metric,
-            dtype: settings.dtype,
-            n_base: base.map_or(0, |base| base.rows().n_rows() as u64),
-            n_recent: space.recent().n_rows() as u64,
             row_bytes: base.map_or(0, |base| base.rows().n_bytes()),
             code_bytes: codes.map_or(0, |codes| (codes.n_slots() * codes.row_bytes()) as u64),
             exact_code_bytes: exact_codes,
             tree_bytes: near.map_or(0, Near::tree_bytes),
             graph_bytes: near.map_or(0, |near| near.graph.n_bytes()),
             recent_bytes: space.recent().n_bytes(),
+            ..self
         }
     }
 
     /// The parts by name.
-    pub fn parts(&self) -> [(&'static str, u64); 6] {
+    pub fn parts(&self) -> [(&'static str, u64); 7] {
         [
             ("rows", self.row_bytes),
+            ("postings", self.posting_bytes),
             ("codes", self.code_bytes),
             ("exact_codes", self.exact_code_bytes),
             ("tree", self.tree_bytes),
@@ -184,10 +217,8 @@ impl Collection {
                 place_bytes: state.places.n_bytes(),
                 index: newest
                     .filter(|_| {
-                        state
-                            .spaces
-                            .iter()
-                            .all(|space| space.base.is_none() || space.near().is_some())
+                        let mut dense = state.spaces.iter().filter_map(VectorSpace::dense);
+                        dense.all(|space| space.base.is_none() || space.near().is_some())
                     })
                     .map(|version| index(state, version)),
                 files,
@@ -209,23 +240,26 @@ impl Collection {
     /// As for [`Self::search`], if an earlier write could not be followed.
     pub fn is_seal_due(&self) -> Result<bool> {
         self.read(|state| {
-            let is_due = |space: &Space| {
-                let n_base = space.base.as_ref().map_or(0, |base| base.rows().n_rows());
-                space.recent().n_rows() > SEAL_ROWS.max(n_base / SEAL_SHARE)
+            let is_due = |space: &VectorSpace| {
+                let (n_base, n_recent) = space.n_points();
+                n_recent > SEAL_ROWS.max(n_base / SEAL_SHARE)
             };
             Ok(state.spaces.iter().any(is_due))
         })
     }
 
-    /// Rows of a vector that lie in an index by which near ways go.
+    /// Rows that lie in an index by which near ways go, and points in the lists of sparse vectors.
     ///
     /// # Errors
     /// As for [`Self::search`], if an earlier write could not be followed.
     pub fn n_indexed(&self) -> Result<u64> {
         self.read(|state| {
-            let spaces = state.spaces.iter().filter(|space| space.near().is_some());
-            let rows = spaces.filter_map(|space| space.base.as_ref());
-            Ok(rows.map(|base| base.rows().n_rows() as u64).sum())
+            let n_indexed = |space: &VectorSpace| match space {
+                VectorSpace::Dense(space) if space.near().is_some() => u64::from(space.n_base()),
+                VectorSpace::Sparse(space) => space.n_points().0,
+                VectorSpace::Dense(_) | VectorSpace::Multi(_) => 0,
+            };
+            Ok(state.spaces.iter().map(n_indexed).sum())
         })
     }
 

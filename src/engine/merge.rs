@@ -11,11 +11,13 @@ use crate::backend::cpu::Cpu;
 use crate::core::ids::POINT_KEY_BYTES;
 use crate::core::rows::Rows;
 use crate::engine::base::{Base, SEED};
+use crate::engine::kept::rows_of;
 use crate::engine::near::Placed;
 use crate::engine::passing::KnownSets;
 use crate::engine::places::{BasePlaces, NONE, Places};
 use crate::engine::space::Space;
-use crate::engine::state::{State, rows_of};
+use crate::engine::spaces::VectorSpace;
+use crate::engine::state::State;
 use crate::error::Result;
 use crate::index::graph::Scratch;
 use crate::index::tree;
@@ -45,6 +47,14 @@ impl Moves {
         let n_base = moved.last().map_or(n_base, |last| n_base.max(last.1 + 1));
         Self { n_base, gone: gone.iter().collect(), moved }
     }
+
+    /// Where the point of a place of a base of this size, or a recent one, will lie.
+    fn to(&self, place: u32, n_base: u32) -> Option<u32> {
+        match self.moved.binary_search_by_key(&place, |moved| moved.0) {
+            Ok(at) => Some(self.moved[at].1),
+            Err(_) => (place < n_base && self.gone.binary_search(&place).is_err()).then_some(place),
+        }
+    }
 }
 
 impl State {
@@ -59,14 +69,25 @@ impl State {
     pub fn merged(&self, view: View, backend: &Cpu) -> Result<Option<Self>> {
         let moves = Moves::of(&self.places);
         let n_changed = moves.gone.len().max(moves.moved.len());
-        let is_near = self.spaces.iter().all(|space| space.near().is_some());
-        if !is_near || n_changed as f64 > MOST_CHANGED * f64::from(self.places.n_base()) {
+        let can_grow = self.spaces.iter().all(VectorSpace::can_grow);
+        if !can_grow || n_changed as f64 > MOST_CHANGED * f64::from(self.places.n_base()) {
             return Ok(None);
         }
         let places = Places::of(base_places(&self.places, &moves));
+        let to = |place: u32| moves.to(place, self.places.n_base());
         let mut spaces = Vec::new();
         for space in &self.spaces {
-            spaces.push(merged_space(space, &moves, backend)?);
+            spaces.push(match space {
+                VectorSpace::Dense(space) => {
+                    VectorSpace::Dense(Box::new(merged_space(space, &moves, backend)?))
+                }
+                VectorSpace::Multi(space) => {
+                    VectorSpace::Multi(Box::new(space.moved(backend, to)?))
+                }
+                VectorSpace::Sparse(space) => {
+                    VectorSpace::Sparse(Box::new(space.moved(backend, to)?))
+                }
+            });
         }
         let mut columns = self.columns.clone();
         let to: HashMap<u32, u32> = moves.moved.iter().copied().collect();

@@ -2,8 +2,8 @@
 //!
 //! In: points (an id, vectors, a JSON payload). Out: for a query, a tenant and a filter the nearest points that the tenant may
 //! read and that pass, never fewer than there are. Next: `write`, from a point to the record; `search`, from a question
-//! to an answer; `state`, what is known in between and how it follows the record; `space`, one vector's base and what
-//! came since; `base` and `near`, what the base is made of.
+//! to an answer; `state`, what is known in between and how it follows the record; `spaces`, the vectors of each shape:
+//! `sparse`, `multi`, and `space`, a dense one's base and what came since; `base` and `near`, what that base is made of.
 //!
 //! Writing: payload -> tenants -> record, synced -> the state follows. Reading: filter and tenant -> one exact, counted set ->
 //! the way that is predicted to be fastest -> neighbors, compared raw.
@@ -72,12 +72,15 @@ mod edit;
 mod facet;
 mod facts;
 mod fields;
+mod kept;
 mod measure;
 mod merge;
+mod multi;
 mod near;
 mod passing;
 mod places;
 mod points;
+mod postings;
 pub mod query;
 mod recent;
 mod sample;
@@ -87,6 +90,8 @@ mod search;
 mod set_bits;
 mod settings;
 mod space;
+mod spaces;
+mod sparse;
 mod state;
 mod stored;
 mod tenants;
@@ -101,11 +106,11 @@ pub use facet::FacetValue;
 pub use facts::{Facts, IndexFacts, VectorFacts};
 pub use scroll::{Direction, Offset, Order, Page, Scroll};
 pub use search::{Answer, Ask, Found, How};
-pub use settings::{DEFAULT_VECTOR, Settings, VectorSettings};
+pub use settings::{DEFAULT_VECTOR, Settings, VectorSettings, VectorShape};
 pub use stored::{StoredPoint, With, WithVectors};
 pub use tenants::TenantsPage;
 pub use told::micros;
-pub use write::{NewPoint, Vectors, Writer, tenants_at};
+pub use write::{Given, NewPoint, Vectors, Writer, tenants_at};
 
 use std::path::{Path, PathBuf};
 

@@ -6,7 +6,7 @@ use crate::core::ids::PointId;
 use crate::core::mix::stream;
 use crate::core::rows::Rows;
 use crate::engine::collection::Collection;
-use crate::engine::state::rows_of;
+use crate::engine::kept::rows_of;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::durable::Parts;
 
@@ -15,12 +15,13 @@ impl Collection {
     /// only on the seed and on where the points lie.
     ///
     /// # Errors
-    /// `vector_name`; those of reading; as for [`Self::search`], if an earlier write could not be followed.
+    /// `vector_name`, `vector_shape`; those of reading; as for [`Self::search`], if an earlier write could not be followed.
     pub fn sample(&self, vector: &str, n_points: usize, seed: u64) -> Result<(Vec<PointId>, Rows)> {
         let number = self.settings().vector(vector)?;
         self.read(|state| {
             let live = state.places.live();
-            let places = state.spaces[number].has().map_or(live.clone(), |has| has & live);
+            let space = state.spaces[number].must_be_dense()?;
+            let places = space.has().map_or(live.clone(), |has| has & live);
             let n_picked = (n_points as u64).min(places.len());
             let mut picked: BTreeSet<u32> = BTreeSet::new();
             for i in 0.. {

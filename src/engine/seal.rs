@@ -3,7 +3,7 @@
 //! | file | kind | holds |
 //! |---|---|---|
 //! | `index-VERSION.places.sealed` | `places` | which point lies where |
-//! | `index-VERSION.vector-N.sealed` | `vector` | rows, codes, graph of vector N |
+//! | `index-VERSION.vector-N.sealed` | `vector` | rows, codes, graph of vector N; lists of a sparse one |
 //! | `index-VERSION.columns.sealed` | `columns` | indexed payload fields |
 //!
 //! All files of one version belong together, the one of places is written last: without it the others are none. A file that is
@@ -19,11 +19,15 @@ use crate::backend::cpu::Cpu;
 use crate::core::ids::POINT_KEY_BYTES;
 use crate::core::metric::Metric;
 use crate::engine::base::{Base, Exact};
+use crate::engine::multi::MultiSpace;
 use crate::engine::near::{Near, Placed};
 use crate::engine::passing::KnownSets;
 use crate::engine::places::{BasePlaces, Places};
-use crate::engine::settings::{Settings, VectorSettings};
+use crate::engine::postings::Postings;
+use crate::engine::settings::{Settings, VectorSettings, VectorShape};
 use crate::engine::space::Space;
+use crate::engine::spaces::VectorSpace;
+use crate::engine::sparse::SparseSpace;
 use crate::engine::state::State;
 use crate::error::Result;
 use crate::index::graph::Graph;
@@ -88,7 +92,7 @@ impl State {
         let identity = |kind| Identity { kind, owner: record.owner(), version: self.version };
         for (i, space) in self.spaces.iter().enumerate() {
             let path = path(folder, self.version, &format!("vector-{i}"));
-            seal_space(space, pool, (disk, &path), identity("vector"))?;
+            seal_vector(space, pool, (disk, &path), identity("vector"))?;
         }
         let columns = path(folder, self.version, "columns");
         let n_sections = self.columns.n_sections();
@@ -142,9 +146,9 @@ impl State {
                 let numbered = settings.vectors.iter().enumerate();
                 let space = |(i, settings): (usize, &VectorSettings)| {
                     let sealed = open(&format!("vector-{i}"), "vector")?;
-                    open_space(&sealed, settings.clone(), n_base, backend)
+                    open_vector(&sealed, settings.clone(), n_base, backend)
                 };
-                numbered.map(space).collect::<Result<Vec<Space>>>()
+                numbered.map(space).collect::<Result<Vec<VectorSpace>>>()
             },
         );
         let (places, spaces) = (Places::of(places?), spaces?);
@@ -173,7 +177,68 @@ fn open_places(sealed: &Sealed) -> Result<BasePlaces> {
     Ok(places)
 }
 
-/// Sections of the file of a vector beside those of its parts: what parts there are, recall by width, which places have it.
+/// Writes the base of a vector, which must be all there is.
+fn seal_vector(
+    space: &VectorSpace,
+    pool: &ThreadPool,
+    (disk, path): (&dyn Disk, &Path),
+    identity: Identity<'_>,
+) -> Result<()> {
+    match space {
+        VectorSpace::Dense(space) => seal_space(space, pool, (disk, path), identity),
+        VectorSpace::Multi(space) => {
+            let mut writer = SealedWriter::create(disk, path, identity, space.n_sections())?;
+            space.seal(&mut writer)?;
+            writer.finish()
+        }
+        VectorSpace::Sparse(space) => {
+            let n_sections = 1 + Postings::N_SECTIONS;
+            let mut writer = SealedWriter::create(disk, path, identity, n_sections)?;
+            seal_has(&mut writer, Some(space.has()))?;
+            space.base().seal(&mut writer)?;
+            writer.finish()
+        }
+    }
+}
+
+fn open_vector(
+    sealed: &Sealed,
+    settings: VectorSettings,
+    n_base: u32,
+    backend: &Cpu,
+) -> Result<VectorSpace> {
+    Ok(match settings.shape {
+        VectorShape::Dense => {
+            VectorSpace::Dense(Box::new(open_space(sealed, settings, n_base, backend)?))
+        }
+        VectorShape::Multi => {
+            VectorSpace::Multi(Box::new(MultiSpace::open(backend, settings, sealed, n_base)?))
+        }
+        VectorShape::Sparse { .. } => {
+            let (postings, has) = (Postings::open(sealed, n_base)?, open_has(sealed)?);
+            let space = SparseSpace::of_parts(backend, settings, postings, has)?;
+            VectorSpace::Sparse(Box::new(space))
+        }
+    })
+}
+
+/// Writes the places that have a vector; nothing where all have it.
+fn seal_has(writer: &mut SealedWriter<'_>, places: Option<&RoaringBitmap>) -> Result<()> {
+    let mut has = Vec::new();
+    if let Some(places) = places {
+        places.serialize_into(&mut has).expect("memory takes all that is written");
+    }
+    writer.section::<u8>("vector.has", &[has.len() as u64])?;
+    writer.append(&has)
+}
+
+fn open_has(sealed: &Sealed) -> Result<RoaringBitmap> {
+    sealed.verify_memory("vector.has")?;
+    let (bytes, _) = sealed.values::<u8>("vector.has")?;
+    RoaringBitmap::deserialize_from(bytes).map_err(|error| sealed.refuse("vector.has", error))
+}
+
+/// Sections of the file of a dense vector beside those of its parts: what parts there are, recall by width, which places have it.
 ///
 /// | section | elements | holds |
 /// |---|---|---|
@@ -213,12 +278,7 @@ fn seal_space(
     let paths: &[u64] = near.map(|near| &*near.placed.paths).unwrap_or_default();
     writer.section::<u64>("vector.paths", &[paths.len() as u64])?;
     writer.append(paths)?;
-    let mut has = Vec::new();
-    if let Some(places) = space.has() {
-        places.serialize_into(&mut has).expect("memory takes all that is written");
-    }
-    writer.section::<u8>("vector.has", &[has.len() as u64])?;
-    writer.append(&has)?;
+    seal_has(&mut writer, space.has())?;
     if let Some(base) = &space.base {
         base.rows.seal(&mut writer, "rows")?;
         if let Exact::Codes(index) = &base.exact {
@@ -242,16 +302,10 @@ fn open_space(
     backend: &Cpu,
 ) -> Result<Space> {
     let [has_rows, has_near, has_some] = sealed.about("vector.parts")?;
-    for name in ["vector.recalls", "vector.tree_recalls", "vector.paths", "vector.has"] {
+    for name in ["vector.recalls", "vector.tree_recalls", "vector.paths"] {
         sealed.verify_memory(name)?;
     }
-    let has = (has_some == 1)
-        .then(|| {
-            let (bytes, _) = sealed.values::<u8>("vector.has")?;
-            RoaringBitmap::deserialize_from(bytes)
-                .map_err(|error| sealed.refuse("vector.has", error))
-        })
-        .transpose()?;
+    let has = (has_some == 1).then(|| open_has(sealed)).transpose()?;
     if has_rows == 0 {
         return Space::new(backend, settings, None, has);
     }

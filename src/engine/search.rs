@@ -137,7 +137,11 @@ impl Collection {
     pub fn search(&self, queries: &Rows, asks: &[Ask], how: &How) -> Result<Vec<Answer>> {
         assert_eq!(asks.len(), queries.n_rows(), "one ask for every query");
         let vector = self.settings().vector(&how.vector)?;
-        check(&self.settings().vectors[vector], queries, how)?;
+        let settings = self.settings();
+        if !settings.vectors[vector].is_dense() {
+            return Err(settings.vectors[vector].shape_error("a dense one, others are queried"));
+        }
+        check(&settings.vectors[vector], queries, how)?;
         let answers = || self.read(|state| self.answers(state, vector, queries, asks, how));
         match answers() {
             Err(error) if error.kind() == ErrorKind::Corrupt && self.mend_columns()? => answers(),
@@ -176,7 +180,7 @@ impl Collection {
             .collect();
         let evaluating_s = began.elapsed().as_secs_f64() / asks.len() as f64;
         let wanted = Wanted { k: how.k, exact: how.exact, ef: how.ef, recall: how.recall };
-        let space = &state.spaces[vector];
+        let space = state.spaces[vector].must_be_dense()?;
         let answered = space.search(&self.backend, &asked, wanted)?;
         let mut answers: Vec<Option<Answer>> = vec![None; asks.len()];
         for ((members, set), answered) in groups.iter().zip(&sets).zip(answered) {
@@ -234,18 +238,25 @@ impl Evaluated {
     }
 }
 
-/// Fails if the rows cannot be compared with these queries, or not so.
-pub(super) fn check(vector: &VectorSettings, queries: &Rows, how: &How) -> Result<()> {
+/// Fails if nothing can be searched so.
+pub(super) fn check_how(how: &How) -> Result<()> {
     let bad = |code, message| Err(Error::new(ErrorKind::BadInput, code, message));
-    if !(1..=K).contains(&how.k) {
-        return bad("k_range", format!("{}, expected 1 to {K}", how.k));
-    }
     if !(0.0..=1.0).contains(&how.recall) {
         return bad("recall_range", format!("{}, expected 0 to 1", how.recall));
     }
     if let Some(ef) = how.ef.filter(|ef| !(1..=MAX_EF).contains(ef)) {
         return bad("ef_range", format!("{ef}, expected 1 to {MAX_EF}"));
     }
+    Ok(())
+}
+
+/// Fails if the rows cannot be compared with these queries, or not so.
+pub(super) fn check(vector: &VectorSettings, queries: &Rows, how: &How) -> Result<()> {
+    let bad = |code, message| Err(Error::new(ErrorKind::BadInput, code, message));
+    if !(1..=K).contains(&how.k) {
+        return bad("k_range", format!("{}, expected 1 to {K}", how.k));
+    }
+    check_how(how)?;
     if queries.dim() != vector.dim {
         let message = format!("queries have {} values, points have {}", queries.dim(), vector.dim);
         return bad("vector_dim", message);

@@ -10,19 +10,21 @@ use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::cluster::gather;
 use crate::core::ids::PointId;
-use crate::core::rows::{Dtype, Rows, Values};
+use crate::core::rows::{Dtype, Rows};
 use crate::engine::base::{Base, SEED};
+use crate::engine::kept::{Kept, rows_of, vector};
 use crate::engine::near::Placed;
 use crate::engine::passing::KnownSets;
 use crate::engine::places::{BasePlaces, Places};
 use crate::engine::points::{payload, payloads};
 use crate::engine::settings::{Settings, VectorSettings};
 use crate::engine::space::Space;
-use crate::error::{Error, ErrorKind, Result};
+use crate::engine::spaces::VectorSpace;
+use crate::error::Result;
 use crate::index::tree;
 use crate::store::columns::path::Path;
 use crate::store::columns::{Columns, Kind};
-use crate::store::durable::{Change, Parts, Point, View};
+use crate::store::durable::{Change, Parts, View};
 
 /// Changed points that are read at once.
 const BLOCK: usize = 1024;
@@ -36,7 +38,7 @@ pub(super) struct State {
     pub sealed: Option<u64>,
     pub places: Places,
     /// By number of the vector.
-    pub spaces: Vec<Space>,
+    pub spaces: Vec<VectorSpace>,
     pub columns: Columns,
     pub known: KnownSets,
 }
@@ -55,39 +57,36 @@ impl State {
     fn of(view: View, loaded: Loaded, settings: &Settings, backend: &Cpu) -> Result<Self> {
         let places = Places::of(BasePlaces::new(&loaded.points));
         let columns = columns(&view, settings, &places)?;
-        let mut spaces = Vec::new();
-        for (settings, (rows, has)) in settings.vectors.iter().zip(loaded.vectors) {
-            let (pool, metric) = (backend.pool(), settings.metric);
-            let base = match rows.n_rows() {
-                0 => None,
-                _ => Some(Base::of((backend, pool), rows, metric)?),
-            };
-            spaces.push(Space::new(backend, settings.clone(), base, has)?);
-        }
+        let spaces = settings.vectors.iter().zip(loaded.vectors);
+        let spaces = spaces.map(|(settings, loaded)| space(backend, settings, loaded));
+        let spaces = spaces.collect::<Result<_>>()?;
         let version = view.version();
         let known = KnownSets::default();
         Ok(Self { view, version, sealed: None, places, spaces, columns, known })
     }
 
-    /// All points of a version in the order of a clustering tree over their first vector, with what makes near answers.
+    /// All points of a version in the order of a clustering tree over their first dense vector, with what makes near answers.
     ///
     /// # Errors
     /// As for [`Self::read`]; those of the parts.
     pub fn build(view: View, settings: &Settings, backend: &Cpu) -> Result<Self> {
         let mut loaded = Loaded::read(&view, settings)?;
         let mut placed: Vec<Option<Placed>> = Vec::new();
+        let first = settings.vectors.iter().position(VectorSettings::is_dense);
         for i in 0..settings.vectors.len() {
-            let rows = &loaded.vectors[i].0;
-            if rows.n_rows() == 0 {
-                placed.push(None);
-                continue;
-            }
+            let rows = match &loaded.vectors[i] {
+                LoadedVector::Rows(rows, _) if rows.n_rows() > 0 => rows,
+                LoadedVector::Rows(..) | LoadedVector::Kept(_) => {
+                    placed.push(None);
+                    continue;
+                }
+            };
             let params = tree::BuildParams { seed: SEED, ..tree::BuildParams::default() };
             let on: (&dyn Backend, &ThreadPool) = (backend, backend.pool());
             let built = tree::build(on, rows, settings.vectors[i].metric, &params)?;
             let mut paths = vec![0; built.paths.len()];
-            // Rows lie in the order of the first vector's tree; other trees say where theirs are.
-            if i == 0 {
+            // Rows lie in the order of the first one's tree; other trees say where theirs are.
+            if first == Some(i) {
                 loaded = loaded.ordered(&built.order);
                 paths = built.paths;
             } else {
@@ -99,7 +98,7 @@ impl State {
         }
         let mut state = Self::of(view, loaded, settings, backend)?;
         for (space, placed) in state.spaces.iter_mut().zip(placed) {
-            if let Some(placed) = placed {
+            if let (VectorSpace::Dense(space), Some(placed)) = (space, placed) {
                 space.build_near(backend, placed)?;
             }
         }
@@ -137,23 +136,18 @@ impl State {
             }
         }
         let points = self.view.get_slots(&of(|change| change.row), Parts::All)?;
-        let mut vectors = vec![(Vec::new(), Vec::new()); settings.vectors.len()];
+        let mut vectors = vec![Kept::default(); settings.vectors.len()];
         for point in points.into_iter().flatten() {
             let place = self.places.put(point.slot, point.id);
             self.columns.set(place, &payload(point.id, &point.payload)?);
-            for (i, (places, bytes)) in vectors.iter_mut().enumerate() {
-                if let Some(row) = vector(&point, settings, i)? {
-                    places.push(place);
-                    bytes.extend_from_slice(row);
+            for (i, kept) in vectors.iter_mut().enumerate() {
+                if let Some(bytes) = vector(&point, settings, i)? {
+                    kept.push(place, bytes);
                 }
             }
         }
-        for ((space, settings), (places, bytes)) in
-            self.spaces.iter_mut().zip(&settings.vectors).zip(vectors)
-        {
-            if !places.is_empty() {
-                space.push(backend, places, rows_of(settings, &bytes)?)?;
-            }
+        for (space, kept) in self.spaces.iter_mut().zip(vectors) {
+            space.push(backend, kept)?;
         }
         let others = of(|change| change.payload && !change.row);
         for point in self.view.get_slots(&others, Parts::Payload)?.into_iter().flatten() {
@@ -211,13 +205,38 @@ pub(super) fn fields(settings: &Settings) -> Vec<(Path, Kind)> {
     fields
 }
 
+/// A vector of points of a base.
+///
+/// # Errors
+/// Those of the spaces.
+fn space(backend: &Cpu, settings: &VectorSettings, loaded: LoadedVector) -> Result<VectorSpace> {
+    let (rows, has) = match loaded {
+        LoadedVector::Kept(kept) => return VectorSpace::of(backend, settings, &kept),
+        LoadedVector::Rows(rows, has) => (rows, has),
+    };
+    let (pool, metric) = (backend.pool(), settings.metric);
+    let base = match rows.n_rows() {
+        0 => None,
+        _ => Some(Base::of((backend, pool), rows, metric)?),
+    };
+    Ok(VectorSpace::Dense(Box::new(Space::new(backend, settings.clone(), base, has)?)))
+}
+
 /// All points and vectors of a version, in the order of their slots.
 pub(super) struct Loaded {
     /// Slot and id.
     pub points: Vec<(u32, PointId)>,
-    /// For each vector its rows and, if there are others, the places that have it: the rows of other places are made up. No row
-    /// if no point has it.
-    pub vectors: Vec<(Rows, Option<RoaringBitmap>)>,
+    /// By number of the vector.
+    pub vectors: Vec<LoadedVector>,
+}
+
+/// One vector of all points.
+pub(super) enum LoadedVector {
+    /// Rows of a dense one and, if there are others, the places that have it: the rows of other places are made up. No row if no
+    /// point has it.
+    Rows(Rows, Option<RoaringBitmap>),
+    /// What places have of one of another shape.
+    Kept(Kept),
 }
 
 impl Loaded {
@@ -228,92 +247,94 @@ impl Loaded {
     pub fn read(view: &View, settings: &Settings) -> Result<Self> {
         let n_points = view.n_points()? as usize;
         let mut points = Vec::with_capacity(n_points);
-        let mut vectors: Vec<(Vec<u8>, RoaringBitmap)> = settings
-            .vectors
-            .iter()
-            .map(|vector| (Vec::with_capacity(n_points * row_bytes(vector)), RoaringBitmap::new()))
-            .collect();
+        let mut vectors: Vec<Loading> =
+            settings.vectors.iter().map(|own| Loading::new(own, n_points)).collect();
         for point in view.points_by_slot(0, Parts::Vectors)? {
             let point = point?;
-            for (i, (bytes, has)) in vectors.iter_mut().enumerate() {
-                match vector(&point, settings, i)? {
-                    Some(row) => {
-                        has.insert(points.len() as u32);
-                        bytes.extend_from_slice(row);
-                    }
-                    None => bytes.extend(stand_in(&settings.vectors[i])),
-                }
+            for (i, loading) in vectors.iter_mut().enumerate() {
+                let bytes = vector(&point, settings, i)?;
+                loading.push(points.len() as u32, &settings.vectors[i], bytes);
             }
             points.push((point.slot, point.id));
         }
         let is_only = settings.is_only();
-        let vectors = settings.vectors.iter().zip(vectors).map(|(settings, (bytes, has))| {
-            let bytes = if has.is_empty() { Vec::new() } else { bytes };
-            Ok((rows_of(settings, &bytes)?, (!is_only).then_some(has)))
-        });
+        let vectors = settings.vectors.iter().zip(vectors);
+        let vectors = vectors.map(|(settings, loading)| loading.loaded(settings, is_only));
         Ok(Self { vectors: vectors.collect::<Result<_>>()?, points })
     }
-}
 
-impl Loaded {
     /// The same in the order of these places.
     fn ordered(self, order: &[u32]) -> Self {
         let points = order.iter().map(|&place| self.points[place as usize]).collect();
-        let vectors = self.vectors.into_iter().map(|(rows, has)| {
-            let has = has.map(|has| {
-                (0u32..)
-                    .zip(order)
-                    .filter(|(_, old)| has.contains(**old))
-                    .map(|(new, _)| new)
-                    .collect()
-            });
-            let rows = if rows.n_rows() == 0 {
-                rows
-            } else {
-                gather(&rows, order.iter().map(|&place| place as usize))
-            };
-            (rows, has)
-        });
+        let vectors = self.vectors.into_iter().map(|loaded| loaded.ordered(order));
         Self { vectors: vectors.collect(), points }
     }
 }
 
-/// The bytes of a vector of a point; a point of a collection with one vector has it.
-fn vector<'p>(point: &'p Point, settings: &Settings, i: usize) -> Result<Option<&'p [u8]>> {
-    let broken = |what: String| {
-        let name = &settings.vectors[i].name;
-        let message = format!("point {}, vector {name:?}: {what}", point.id);
-        Err(Error::new(ErrorKind::Corrupt, "record_corrupt", message))
-    };
-    let own = &settings.vectors[i];
-    match point.vectors.iter().find(|(name, _)| *name == own.name) {
-        None if settings.is_only() => broken("it lacks".to_owned()),
-        None => Ok(None),
-        Some((_, bytes)) if bytes.len() != row_bytes(own) => {
-            broken(format!("{} bytes, expected {}", bytes.len(), row_bytes(own)))
-        }
-        Some((_, bytes)) => Ok(Some(bytes)),
+impl LoadedVector {
+    fn ordered(self, order: &[u32]) -> Self {
+        let (rows, has) = match self {
+            Self::Rows(rows, has) => (rows, has),
+            Self::Kept(kept) => {
+                let mut to = vec![0; order.len()];
+                (0u32..).zip(order).for_each(|(new, &old)| to[old as usize] = new);
+                return Self::Kept(kept.moved(|old| Some(to[old as usize])));
+            }
+        };
+        let has = has.map(|has| {
+            let numbered = (0u32..).zip(order);
+            numbered.filter(|(_, old)| has.contains(**old)).map(|(new, _)| new).collect()
+        });
+        let rows = match rows.n_rows() {
+            0 => rows,
+            _ => gather(&rows, order.iter().map(|&place| place as usize)),
+        };
+        Self::Rows(rows, has)
     }
 }
 
-fn row_bytes(settings: &VectorSettings) -> usize {
-    settings.dim * settings.dtype.bytes()
+/// One vector while it is read.
+enum Loading {
+    Rows(Vec<u8>, RoaringBitmap),
+    Kept(Kept),
 }
 
-/// Rows of the bytes that the record holds.
-pub(super) fn rows_of(settings: &VectorSettings, bytes: &[u8]) -> Result<Rows> {
-    let values = match settings.dtype {
-        Dtype::F32 => Values::F32(bytemuck::pod_collect_to_vec::<_, f32>(bytes).into()),
-        Dtype::F16 => Values::F16(bytemuck::pod_collect_to_vec::<_, half::f16>(bytes).into()),
-        Dtype::U8 => Values::U8(bytes.to_vec().into()),
-        Dtype::I8 => Values::I8(bytemuck::pod_collect_to_vec::<_, i8>(bytes).into()),
-    };
-    Rows::new(values, settings.dim)
+impl Loading {
+    fn new(settings: &VectorSettings, n_points: usize) -> Self {
+        match settings.is_dense() {
+            true => {
+                let bytes = Vec::with_capacity(n_points * settings.row_bytes());
+                Self::Rows(bytes, RoaringBitmap::new())
+            }
+            false => Self::Kept(Kept::default()),
+        }
+    }
+
+    fn push(&mut self, place: u32, settings: &VectorSettings, given: Option<&[u8]>) {
+        match (self, given) {
+            (Self::Rows(bytes, has), Some(row)) => {
+                has.insert(place);
+                bytes.extend_from_slice(row);
+            }
+            (Self::Rows(bytes, _), None) => bytes.extend(stand_in(settings)),
+            (Self::Kept(kept), Some(given)) => kept.push(place, given),
+            (Self::Kept(_), None) => {}
+        }
+    }
+
+    fn loaded(self, settings: &VectorSettings, is_only: bool) -> Result<LoadedVector> {
+        let (bytes, has) = match self {
+            Self::Rows(bytes, has) => (bytes, has),
+            Self::Kept(kept) => return Ok(LoadedVector::Kept(kept)),
+        };
+        let bytes = if has.is_empty() { Vec::new() } else { bytes };
+        Ok(LoadedVector::Rows(rows_of(settings, &bytes)?, (!is_only).then_some(has)))
+    }
 }
 
 /// The bytes of a row that every metric can compare.
 fn stand_in(settings: &VectorSettings) -> Vec<u8> {
-    let mut bytes = vec![0; row_bytes(settings)];
+    let mut bytes = vec![0; settings.row_bytes()];
     let one: &[u8] = match settings.dtype {
         Dtype::F32 => &1f32.to_le_bytes(),
         Dtype::F16 => &half::f16::ONE.to_le_bytes(),

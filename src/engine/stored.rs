@@ -8,12 +8,14 @@ use serde_json::Value;
 
 use crate::core::ids::PointId;
 use crate::core::rows::Rows;
+use crate::core::sparse::SparseVector;
 use crate::engine::collection::Collection;
+use crate::engine::kept::{rows_of, sparse_of};
 use crate::engine::passing::Passing;
 use crate::engine::points::payload;
 use crate::engine::search::{ANY_VECTOR, Ask, Evaluated};
-use crate::engine::settings::Settings;
-use crate::engine::state::{State, rows_of};
+use crate::engine::settings::{Settings, VectorShape};
+use crate::engine::state::State;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::filter::Filter;
 use crate::store::durable::{Parts, Point};
@@ -25,8 +27,11 @@ pub struct StoredPoint {
     pub id: PointId,
     /// Its payload, a JSON object, if it was asked for.
     pub payload: Option<Value>,
-    /// Of the vectors that were asked for those that it has, sorted by name: a row `[1, dim]` of the collection's type each.
+    /// Of the vectors that were asked for those that it has, sorted by name: rows `[n, dim]` of the collection's type each, one of
+    /// a dense vector.
     pub vectors: Vec<(String, Rows)>,
+    /// The sparse ones of them, sorted by name.
+    pub sparse: Vec<(String, SparseVector)>,
 }
 
 /// What is wanted of points.
@@ -194,14 +199,19 @@ impl Deref for Matching<'_> {
 }
 
 fn stored(point: Point, with: &With, settings: &Settings) -> Result<StoredPoint> {
-    let mut vectors = Vec::new();
+    let (mut vectors, mut sparse) = (Vec::new(), Vec::new());
     for (name, bytes) in point.vectors.iter().filter(|(name, _)| with.wants(name)) {
         let own = settings.vectors.iter().find(|vector| vector.name == *name).ok_or_else(|| {
             let message = format!("point {}: a vector {name:?} of no such settings", point.id);
             Error::new(ErrorKind::Corrupt, "record_corrupt", message)
         })?;
-        vectors.push((name.clone(), rows_of(own, bytes)?));
+        match own.shape {
+            VectorShape::Dense | VectorShape::Multi => {
+                vectors.push((name.clone(), rows_of(own, bytes)?));
+            }
+            VectorShape::Sparse { .. } => sparse.push((name.clone(), sparse_of(bytes)?)),
+        }
     }
     let payload = with.payload.then(|| payload(point.id, &point.payload)).transpose()?;
-    Ok(StoredPoint { id: point.id, payload, vectors })
+    Ok(StoredPoint { id: point.id, payload, vectors, sparse })
 }

@@ -1,5 +1,6 @@
 //! From a point to the record: what cannot be kept is refused before anything is written.
 
+use std::borrow::Cow;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::path::Path;
@@ -10,8 +11,9 @@ use serde_json::Value;
 use crate::core::ids::{PointId, TenantId};
 use crate::core::limits::{NAME_BYTES, PAYLOAD_DEPTH, TENANTS_PER_POINT};
 use crate::core::rows::Rows;
+use crate::core::sparse::SparseVector;
 use crate::engine::collection::Collection;
-use crate::engine::settings::{DEFAULT_VECTOR, Settings, VectorSettings};
+use crate::engine::settings::{DEFAULT_VECTOR, Settings, VectorSettings, VectorShape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::columns::path::{self, elements};
 use crate::store::disk::FileDisk;
@@ -33,14 +35,25 @@ pub struct Vectors<'v> {
     pub name: &'v str,
     /// Which points have it, by their numbers; all without.
     pub points: Option<&'v [usize]>,
-    /// A row for each of them.
-    pub rows: &'v Rows,
+    /// What each of them has.
+    pub rows: Given<'v>,
+}
+
+/// What points have of one vector, in their order.
+#[derive(Clone, Copy, Debug)]
+pub enum Given<'v> {
+    /// A row each, if it is dense.
+    Rows(&'v Rows),
+    /// Rows each, if it is of several rows.
+    Multi(&'v [Rows]),
+    /// A sparse vector each, if it is sparse.
+    Sparse(&'v [SparseVector]),
 }
 
 impl<'v> Vectors<'v> {
     /// The only vector of points that have one.
     pub fn only(rows: &'v Rows) -> [Self; 1] {
-        [Self { name: DEFAULT_VECTOR, points: None, rows }]
+        [Self { name: DEFAULT_VECTOR, points: None, rows: Given::Rows(rows) }]
     }
 }
 
@@ -86,7 +99,7 @@ impl Writer {
     /// Stores points, whole or not at all; they are on disk when this returns. A few thousand at a time is fastest.
     ///
     /// # Errors
-    /// `vector_missing`, `vector_name`, `vector_rows`, `vector_dim`, `vector_dtype`, what [`Rows::check`] says;
+    /// `vector_missing`, `vector_name`, `vector_shape`, `vector_rows`, `vector_dim`, `vector_dtype`, what [`Rows::check`] says;
     /// `payload_type`, `payload_depth`, `tenant_value`, `tenants_limit`, which name the point; those of the record.
     pub fn upsert(&mut self, points: &[NewPoint], vectors: &[Vectors<'_>]) -> Result<()> {
         upsert(&self.record, &self.settings, points, vectors).map(drop)
@@ -155,6 +168,10 @@ fn upsert(
     let granted: Vec<Vec<TenantId>> =
         of_points.iter().map(|names| names.iter().map(id_of).collect()).collect();
     let payloads: Vec<String> = points.iter().map(|point| point.payload.to_string()).collect();
+    let fields: Vec<Vec<(&str, &[u8])>> = fields
+        .iter()
+        .map(|own| own.iter().map(|(name, bytes)| (*name, &**bytes)).collect())
+        .collect();
     let ops: Vec<Op<'_>> = (0..points.len())
         .map(|i| {
             Op::Upsert(Upsert {
@@ -169,41 +186,67 @@ fn upsert(
 }
 
 /// Vectors of one point by name, as they are kept.
-pub(super) type NamedRows<'v> = Vec<(&'v str, &'v [u8])>;
+pub(super) type NamedVectors<'v> = Vec<(&'v str, Cow<'v, [u8]>)>;
 
 /// For every point its vectors.
 pub(super) fn fields<'v>(
     settings: &Settings,
     ids: &[PointId],
     vectors: &[Vectors<'v>],
-) -> Result<Vec<NamedRows<'v>>> {
+) -> Result<Vec<NamedVectors<'v>>> {
     let mut fields = vec![Vec::new(); ids.len()];
     for vectors in vectors {
         let own = &settings.vectors[settings.vector(vectors.name)?];
-        check(own, vectors.rows)?;
-        let row_bytes = own.dim * own.dtype.bytes();
-        let rows = vectors.rows.values().bytes().chunks_exact(row_bytes);
+        let kept = kept(own, vectors.rows)?;
         let n_points = vectors.points.map_or(ids.len(), <[usize]>::len);
-        if rows.len() != n_points {
+        if kept.len() != n_points {
             let message =
-                format!("vector {:?}: {} rows for {n_points} points", own.name, rows.len());
+                format!("vector {:?}: {} rows for {n_points} points", own.name, kept.len());
             return Err(Error::new(ErrorKind::BadInput, "vector_rows", message));
         }
-        for (i, row) in rows.enumerate() {
+        for (i, bytes) in kept.into_iter().enumerate() {
             let point = vectors.points.map_or(i, |points| points[i]);
             let Some(of_point) = fields.get_mut(point) else {
                 let message =
                     format!("vector {:?}: a row for point {point} of {}", own.name, ids.len());
                 return Err(Error::new(ErrorKind::BadInput, "vector_rows", message));
             };
-            of_point.push((vectors.name, row));
+            of_point.push((vectors.name, bytes));
         }
     }
     Ok(fields)
 }
 
+/// What points have, as it is kept.
+fn kept<'v>(own: &VectorSettings, given: Given<'v>) -> Result<Vec<Cow<'v, [u8]>>> {
+    match (own.shape, given) {
+        (VectorShape::Dense, Given::Rows(rows)) => {
+            check(own, rows)?;
+            Ok(rows.values().bytes().chunks_exact(own.row_bytes()).map(Cow::from).collect())
+        }
+        (VectorShape::Multi, Given::Multi(all)) => {
+            let bytes = |(i, rows): (usize, &'v Rows)| {
+                let of = || format!("the {i}-th multivector");
+                check(own, rows).map_err(|error| error.within(of()))?;
+                if rows.n_rows() == 0 {
+                    let message = format!("vector {:?}: {} has no row", own.name, of());
+                    return Err(Error::new(ErrorKind::BadInput, "vector_rows", message));
+                }
+                Ok(rows.values().bytes().into())
+            };
+            all.iter().enumerate().map(bytes).collect()
+        }
+        (VectorShape::Sparse { .. }, Given::Sparse(all)) => {
+            Ok(all.iter().map(|vector| vector.to_bytes().into()).collect())
+        }
+        (_, Given::Rows(_)) => Err(own.shape_error("a dense one for rows")),
+        (_, Given::Multi(_)) => Err(own.shape_error("one of several rows for such")),
+        (_, Given::Sparse(_)) => Err(own.shape_error("a sparse one for sparse vectors")),
+    }
+}
+
 fn check(own: &VectorSettings, rows: &Rows) -> Result<()> {
-    let VectorSettings { name, dim, dtype, metric } = own;
+    let VectorSettings { name, dim, dtype, metric, .. } = own;
     if rows.dim() != *dim {
         let message = format!("vector {name:?}: {} values, the collection has {dim}", rows.dim());
         return Err(Error::new(ErrorKind::BadInput, "vector_dim", message));

@@ -8,7 +8,7 @@ use nearkin::core::ids::PointId;
 use nearkin::core::metric::Metric;
 use nearkin::core::mix::stream;
 use nearkin::core::rows::{Dtype, Rows};
-use nearkin::engine::{Answer, Ask, Collection, How, NewPoint, Vectors};
+use nearkin::engine::{Answer, Ask, Collection, Given, How, NewPoint, VectorShape, Vectors};
 use serde_json::json;
 
 use crate::collection::{Made, asks, filter, made, payload, pool, rows, truth};
@@ -246,6 +246,7 @@ fn a_point_has_several_vectors_or_lacks_some() {
         dim: 9,
         metric: Metric::Cosine,
         dtype: Dtype::F16,
+        shape: VectorShape::Dense,
     });
     let mut writer = nearkin::engine::Writer::open(&path, &settings).unwrap();
     let (bodies, titles) = (rows(Dtype::F32, 400, 6, 1), rows(Dtype::F16, 200, 9, 2));
@@ -254,8 +255,8 @@ fn a_point_has_several_vectors_or_lacks_some() {
         .collect();
     let even: Vec<usize> = (0..400).step_by(2).collect();
     let vectors = [
-        Vectors { name: "default", points: None, rows: &bodies },
-        Vectors { name: "title", points: Some(&even), rows: &titles },
+        Vectors { name: "default", points: None, rows: Given::Rows(&bodies) },
+        Vectors { name: "title", points: Some(&even), rows: Given::Rows(&titles) },
     ];
     writer.upsert(&points, &vectors).unwrap();
     drop(writer);
@@ -269,8 +270,8 @@ fn a_point_has_several_vectors_or_lacks_some() {
             .map(|i| NewPoint { id: PointId::Num(i), payload: json!({"even": i % 2 == 0}) })
             .collect();
         let both = [
-            Vectors { name: "default", points: Some(&[1]), rows: &bodies.slice(0..1) },
-            Vectors { name: "title", points: Some(&[0]), rows: &titles.slice(7..8) },
+            Vectors { name: "default", points: Some(&[1]), rows: Given::Rows(&bodies.slice(0..1)) },
+            Vectors { name: "title", points: Some(&[0]), rows: Given::Rows(&titles.slice(7..8)) },
         ];
         collection.upsert(&more, &both).unwrap();
         for exact in [false, true] {
@@ -289,7 +290,8 @@ fn a_point_has_several_vectors_or_lacks_some() {
         let other = How { vector: "other".into(), ..How::default() };
         let error = collection.search(&bodies.slice(0..1), &[Ask::default()], &other).unwrap_err();
         assert_eq!(error.code(), "vector_name");
-        let both = [Vectors { name: "title", points: None, rows: &titles.slice(0..1) }];
+        let both =
+            [Vectors { name: "title", points: None, rows: Given::Rows(&titles.slice(0..1)) }];
         assert_eq!(collection.upsert(&more, &both).unwrap_err().code(), "vector_rows");
     }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use rayon::ThreadPool;
 
-use crate::backend::budget::Budget;
+use crate::backend::budget::{Budget, Reservation};
 use crate::backend::codes::{RabitqCodes, Survivor};
 use crate::backend::cpu::layout::Layout;
 use crate::backend::cpu::line::Source;
@@ -70,6 +70,14 @@ impl Cpu {
     /// The threads in use.
     pub fn pool(&self) -> &Arc<ThreadPool> {
         &self.pool
+    }
+
+    /// Takes bytes of the budget, for what is held beside rows and codes.
+    ///
+    /// # Errors
+    /// `device_oom` if less is left.
+    pub fn reserve(&self, n_bytes: u64) -> Result<Reservation> {
+        self.budget.reserve(n_bytes)
     }
 }
 

@@ -75,14 +75,7 @@ impl Kind {
         if examples.len() > EXAMPLES {
             return Err(too_much(&format!("{at}query"), examples.len(), "examples", EXAMPLES));
         }
-        for example in examples {
-            if let Example::Vector(values) = example
-                && let Some(i) = values.iter().position(|value| !value.is_finite())
-            {
-                let message = format!("{at}query: element {i} of a vector is {}", values[i]);
-                return Err(bad("vector_not_finite", message));
-            }
-        }
+        examples.into_iter().try_for_each(|example| example.check(at))?;
         match self {
             Self::Diverse { diversity, candidates, .. } => {
                 if !(0.0..=1.0).contains(diversity) {
@@ -117,6 +110,27 @@ impl Kind {
             Self::Formula(formula) => formula.check(at),
             _ => Ok(()),
         }
+    }
+}
+
+impl Example {
+    fn check(&self, at: &str) -> Result<()> {
+        let rows = match self {
+            Self::Vector(row) => std::slice::from_ref(row),
+            Self::Rows(rows) if rows.is_empty() => {
+                return Err(bad("vector_rows", format!("{at}query: a vector of no row")));
+            }
+            Self::Rows(rows) => rows,
+            // Values of sparse ones were looked at when they were made.
+            Self::Sparse(_) | Self::Id(_) => &[],
+        };
+        for values in rows {
+            if let Some(i) = values.iter().position(|value| !value.is_finite()) {
+                let message = format!("{at}query: element {i} of a vector is {}", values[i]);
+                return Err(bad("vector_not_finite", message));
+            }
+        }
+        Ok(())
     }
 }
 

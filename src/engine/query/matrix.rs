@@ -8,6 +8,7 @@ use crate::engine::query::score::shown;
 use crate::engine::query::stage::Walk;
 use crate::engine::search::Ask;
 use crate::engine::settings::DEFAULT_VECTOR;
+use crate::engine::spaces::{Queries, VectorSpace};
 use crate::error::Result;
 
 /// Which points are taken, and how many neighbors of each.
@@ -65,17 +66,17 @@ impl Walk<'_> {
         }
         places.sort_unstable();
         let space = &state.spaces[vector];
-        let metric = space.settings().metric;
+        let metric = space.shown_by();
         let mut order: Vec<usize> = (0..places.len()).collect();
         order.sort_unstable_by_key(|&i| state.places.id(places[i]));
         let mut found = Matrix::default();
         for &row in &order {
             let id = state.places.id(places[row]);
-            let query = state.stored_row(id, &matrix.vector, self.settings)?;
-            let distances = space.distances(self.backend, &query, &places)?.swap_remove(0);
+            let query = state.stored_vector(id, &matrix.vector, self.settings)?;
+            let distances = self.distances(space, query, &places)?;
             let others = order.iter().enumerate().filter(|(_, other)| **other != row);
             let mut near: Vec<(usize, f32)> =
-                others.map(|(number, &other)| (number, distances[other])).collect();
+                others.filter_map(|(number, &other)| Some((number, distances[other]?))).collect();
             near.sort_by(|a, b| a.1.total_cmp(&b.1));
             near.truncate(matrix.limit);
             let shown = |(number, distance)| (number, shown(metric, distance));
@@ -83,5 +84,26 @@ impl Walk<'_> {
             found.ids.push(id);
         }
         Ok(found)
+    }
+
+    /// Distances of one query to places, as a search for the nearest has them; `None` to those that it would not find.
+    fn distances(
+        &self,
+        space: &VectorSpace,
+        query: Queries,
+        places: &[u32],
+    ) -> Result<Vec<Option<f32>>> {
+        let query = self.weighted(space, query)?;
+        if let (VectorSpace::Sparse(space), Queries::Sparse(all)) = (space, &query) {
+            let allowed = places.iter().copied().collect();
+            let mut distances = vec![None; places.len()];
+            for near in space.search(&all[0], &allowed, places.len()) {
+                let at = places.binary_search(&near.slot).expect("it was allowed");
+                distances[at] = Some(near.distance);
+            }
+            return Ok(distances);
+        }
+        let distances = space.distances(self.backend, &query, places)?.swap_remove(0);
+        Ok(distances.into_iter().map(Some).collect())
     }
 }

@@ -13,22 +13,24 @@ use crate::engine::batch::Asked;
 use crate::engine::passing::Passing;
 use crate::engine::query::check::too_much;
 use crate::engine::query::diverse::Choice;
-use crate::engine::query::examples::{average, rows_of};
+use crate::engine::query::examples::{average, queries_of};
 use crate::engine::query::request::{Kind, Prefetch, Strategy};
 use crate::engine::query::score::{Ranked, is_as_good, shown, similarity};
 use crate::engine::query::several;
 use crate::engine::query::stage::{StageFound, Walk, Window};
-use crate::engine::search::{How, check};
+use crate::engine::search::{Ask, How, check, check_how};
 use crate::engine::space::{Space, Wanted, Who};
+use crate::engine::spaces::{Queries, VectorSpace};
 use crate::error::Result;
 use crate::plan::cost::Way;
+use crate::plan::filter::Filter;
 
 /// Rows that are compared with all examples at once: what is known of them stays in the nearest cache.
 const BLOCK: usize = 1024;
 
 /// One vector, and who may be found by it.
 pub(super) struct Among<'a> {
-    pub space: &'a Space,
+    pub space: &'a VectorSpace,
     /// All points of the version without.
     set: Option<Arc<Passing>>,
     /// Points that are not found, though they pass.
@@ -45,24 +47,46 @@ impl Walk<'_> {
     ) -> Result<StageFound> {
         let vector = self.settings.vector(&stage.vector)?;
         let examples = self.state.examples(self.tenant, stage, self.settings)?;
-        let among = self.among_points(stage, vector, from, examples.mentioned)?;
         let (given, settings) = (&examples.vectors, &self.settings.vectors[vector]);
+        if matches!(stage.kind, Kind::Feedback { .. }) && !settings.is_dense() {
+            return Err(settings.shape_error("a dense one for relevance feedback"));
+        }
+        let query = match &stage.kind {
+            Kind::Recommend { positive, strategy: Strategy::AverageVector, .. } => {
+                let (positive, negative) = given.split_at(positive.len());
+                queries_of(&[average(positive, negative, settings)?], settings)?
+            }
+            _ => queries_of(given, settings)?,
+        };
+        let among = self.among_points(stage, vector, from, examples.mentioned)?;
+        let weighted = self.weighted(among.space, query.clone())?;
         match &stage.kind {
             Kind::Diverse { diversity, candidates, .. } => {
                 let n = (*diversity, candidates.unwrap_or(window.limit));
-                self.diverse(stage, &among, &rows_of(given, settings)?, n, window)
+                self.diverse(stage, &among, (&query, &weighted), n, window)
             }
-            Kind::Recommend { positive, strategy: Strategy::AverageVector, .. } => {
-                let (positive, negative) = given.split_at(positive.len());
-                let query = rows_of(&[average(positive, negative, settings)?], settings)?;
-                self.nearest(stage, &among, &query, window)
+            Kind::Nearest(_) | Kind::Recommend { strategy: Strategy::AverageVector, .. } => {
+                self.nearest(stage, &among, &weighted, window)
             }
-            Kind::Nearest(_) => self.nearest(stage, &among, &rows_of(given, settings)?, window),
             kind => {
-                let rows = rows_of(given, settings)?;
-                check(settings, &rows, &how(stage, 1))?;
-                self.by_score(stage, &among, &rows, &*several::score(kind), window)
+                self.check(stage, &among, &weighted, 1)?;
+                self.by_score(stage, &among, &weighted, &*several::score(kind), window)
             }
+        }
+    }
+
+    /// Queries as they are compared: with weights that depend on nothing but what the tenant may read.
+    pub fn weighted(&self, space: &VectorSpace, queries: Queries) -> Result<Queries> {
+        space.weighted(queries, || {
+            let everything = Ask::new(self.tenant, Filter::default());
+            Ok(self.state.matching(&everything)?.clone())
+        })
+    }
+
+    fn check(&self, stage: &Prefetch, among: &Among<'_>, query: &Queries, k: usize) -> Result<()> {
+        match query {
+            Queries::Rows(rows) => check(among.space.settings(), rows, &how(stage, k)),
+            Queries::Multi(_) | Queries::Sparse(_) => check_how(&how(stage, k)),
         }
     }
 
@@ -91,17 +115,25 @@ impl Walk<'_> {
         &self,
         stage: &Prefetch,
         among: &Among<'_>,
-        query: &Rows,
+        query: &Queries,
         window: Window,
     ) -> Result<StageFound> {
-        let metric = among.space.settings().metric;
+        let metric = among.space.shown_by();
         // Those that are mentioned may be among the nearest, and are not wanted.
         let n = window.end() + among.mentioned.len() as usize;
-        let (neighbors, way) = if n <= K {
-            self.searched(stage, among, query, n)?
-        } else {
-            check(among.space.settings(), query, &how(stage, 1))?;
-            (self.nearest_of_all(among, query, n)?, Way::Listed)
+        let (neighbors, way) = match (among.space, query) {
+            (VectorSpace::Dense(space), Queries::Rows(rows)) if n <= K => {
+                check(space.settings(), rows, &how(stage, n))?;
+                self.searched(stage, (space, among), rows, n)?
+            }
+            (VectorSpace::Sparse(space), Queries::Sparse(all)) => {
+                self.check(stage, among, query, 1)?;
+                (space.search(&all[0], self.allowed(among), n), Way::Listed)
+            }
+            _ => {
+                self.check(stage, among, query, 1)?;
+                (self.nearest_of_all(among, query, n)?, Way::Listed)
+            }
         };
         let threshold = stage.threshold;
         let points = neighbors
@@ -117,25 +149,29 @@ impl Walk<'_> {
     fn searched(
         &self,
         stage: &Prefetch,
-        among: &Among<'_>,
+        (space, among): (&Space, &Among<'_>),
         query: &Rows,
         k: usize,
     ) -> Result<(Vec<Neighbor>, Way)> {
-        check(among.space.settings(), query, &how(stage, k))?;
         let who = match &among.set {
             None => Who::Everyone(self.state.places.live()),
             Some(set) => Who::Some(set),
         };
         let wanted = Wanted { k, exact: stage.exact, ef: stage.ef, recall: stage.recall };
         let asked = [Asked { queries: Cow::Borrowed(query), who }];
-        let answered = among.space.search(self.backend, &asked, wanted)?;
+        let answered = space.search(self.backend, &asked, wanted)?;
         let found = answered.into_iter().flat_map(|answered| answered.found).next();
         let found = found.expect("an answer for the query");
         Ok((found.neighbors, found.way))
     }
 
     /// More than a search selects at once: all are compared.
-    fn nearest_of_all(&self, among: &Among<'_>, query: &Rows, k: usize) -> Result<Vec<Neighbor>> {
+    fn nearest_of_all(
+        &self,
+        among: &Among<'_>,
+        query: &Queries,
+        k: usize,
+    ) -> Result<Vec<Neighbor>> {
         let all = self.each(among, query, &|distances| distances[0])?;
         let mut all: Vec<Neighbor> =
             all.into_iter().map(|(slot, distance)| Neighbor { slot, distance }).collect();
@@ -152,16 +188,16 @@ impl Walk<'_> {
         &self,
         stage: &Prefetch,
         among: &Among<'_>,
-        rows: &Rows,
+        queries: &Queries,
         score: &(dyn Fn(&[f32]) -> f32 + Sync),
         window: Window,
     ) -> Result<StageFound> {
-        let metric = among.space.settings().metric;
+        let metric = among.space.shown_by();
         let of_distances = |distances: &[f32]| {
             let alike: Vec<f32> = distances.iter().map(|&d| similarity(metric, d)).collect();
             score(&alike)
         };
-        let all = self.each(among, rows, &of_distances)?;
+        let all = self.each(among, queries, &of_distances)?;
         let n_matches = Some(all.len() as u64);
         let is_wanted = |score: f32| stage.threshold.is_none_or(|threshold| score >= threshold);
         let all = all.into_iter().map(|(place, score)| Ranked::new(place, score));
@@ -174,17 +210,13 @@ impl Walk<'_> {
     fn each(
         &self,
         among: &Among<'_>,
-        rows: &Rows,
+        queries: &Queries,
         make: &(dyn Fn(&[f32]) -> f32 + Sync),
     ) -> Result<Vec<(u32, f32)>> {
-        let places = match &among.set {
-            None => self.state.places.live() - &among.mentioned,
-            Some(set) => set.places() - &among.mentioned,
-        };
-        let places: Vec<u32> = places.iter().collect();
+        let places: Vec<u32> = (self.allowed(among) - &among.mentioned).iter().collect();
         let of_block = |block: &[u32]| -> Result<Vec<(u32, f32)>> {
-            let distances = among.space.distances(self.backend, rows, block)?;
-            let mut own = vec![0.0; rows.n_rows()];
+            let distances = among.space.distances(self.backend, queries, block)?;
+            let mut own = vec![0.0; queries.len()];
             let made = block.iter().enumerate().map(|(i, &place)| {
                 own.iter_mut().zip(&distances).for_each(|(own, of_query)| *own = of_query[i]);
                 (place, make(&own))
@@ -193,6 +225,11 @@ impl Walk<'_> {
         };
         let all = || places.par_chunks(BLOCK).map(of_block).collect::<Result<Vec<_>>>();
         Ok(self.backend.pool().install(all)?.into_iter().flatten().collect())
+    }
+
+    /// The places that may be found, and those that are mentioned.
+    fn allowed<'a>(&'a self, among: &'a Among<'_>) -> &'a RoaringBitmap {
+        among.set.as_ref().map_or(self.state.places.live(), |set| set.places())
     }
 
     fn n_matches(&self, among: &Among<'_>) -> u64 {
@@ -204,12 +241,12 @@ impl Walk<'_> {
         &self,
         stage: &Prefetch,
         among: &Among<'_>,
-        query: &Rows,
+        (query, weighted): (&Queries, &Queries),
         (diversity, n_candidates): (f32, usize),
         window: Window,
     ) -> Result<StageFound> {
         let near = Window { offset: window.offset, limit: n_candidates };
-        let mut found = self.nearest(stage, among, query, near)?;
+        let mut found = self.nearest(stage, among, weighted, near)?;
         if found.points.len() > CANDIDATES {
             let n = found.points.len();
             return Err(too_much("query.mmr.candidates_limit", n, "candidates", CANDIDATES));
@@ -221,7 +258,7 @@ impl Walk<'_> {
             && let Some(best) = choice.best()
         {
             order.push(found.points[best]);
-            let chosen = self.stored_row(found.points[best].place, among.space)?;
+            let chosen = self.stored_vector(found.points[best].place, among.space)?;
             choice.choose(best, &self.similar(among, &chosen, &found.points)?);
         }
         found.points = order;
@@ -229,8 +266,8 @@ impl Walk<'_> {
     }
 
     /// Similarities of points to a query.
-    fn similar(&self, among: &Among<'_>, query: &Rows, points: &[Ranked]) -> Result<Vec<f32>> {
-        let metric = among.space.settings().metric;
+    fn similar(&self, among: &Among<'_>, query: &Queries, points: &[Ranked]) -> Result<Vec<f32>> {
+        let metric = among.space.shown_by();
         let mut places: Vec<u32> = points.iter().map(|point| point.place).collect();
         places.sort_unstable();
         let distances = among.space.distances(self.backend, query, &places)?.swap_remove(0);
@@ -242,8 +279,9 @@ impl Walk<'_> {
     }
 
     /// The vector of a point that has it.
-    fn stored_row(&self, place: u32, space: &Space) -> Result<Rows> {
-        self.state.stored_row(self.state.places.id(place), &space.settings().name, self.settings)
+    fn stored_vector(&self, place: u32, space: &VectorSpace) -> Result<Queries> {
+        let id = self.state.places.id(place);
+        self.state.stored_vector(id, &space.settings().name, self.settings)
     }
 }
 

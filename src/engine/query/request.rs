@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::core::ids::PointId;
+use crate::core::sparse::SparseVector;
 use crate::engine::collection::Collection;
 use crate::engine::query::formula::Formula;
 use crate::engine::scroll::Direction;
@@ -76,8 +77,12 @@ pub struct Lookup {
 /// Something that points are compared with.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Example {
-    /// A vector.
+    /// A row.
     Vector(Vec<f32>),
+    /// Rows, where points have several.
+    Rows(Vec<Vec<f32>>),
+    /// A sparse vector.
+    Sparse(SparseVector),
     /// That of a point. If it is one of the collection, it is not found itself.
     Id(PointId),
 }
@@ -101,12 +106,14 @@ impl Pair {
     }
 }
 
-/// What is looked for. Similarities are the cosine, the inner product, and the distance (for L2 squared) with a minus.
+/// What is looked for. Similarities are the cosine, the inner product, and the distance (for L2 squared) with a minus; of vectors
+/// of several rows sums of them, see [`VectorShape::Multi`](crate::engine::VectorShape::Multi).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// Any points, in the order of their ids.
     Id,
-    /// The nearest. The score is the cosine, the inner product, or the distance, for L2 its root.
+    /// The nearest; of sparse vectors those that share an index. The score is the cosine, the inner product, or the distance, for
+    /// L2 its root.
     Nearest(Example),
     /// Of the nearest those that are unlike each other: one after another the point with the greatest
     /// `(1 - diversity) * similarity to the query - diversity * greatest similarity to those before`.
@@ -161,7 +168,8 @@ pub enum Kind {
 /// How examples become a score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// The nearest to the mean of the positive ones; with negative ones, to twice that less the mean of those.
+    /// The nearest to the mean of the positive ones; with negative ones, to twice that less the mean of those. Of vectors of several
+    /// rows it is all positive rows and the negative ones with a minus.
     AverageVector,
     /// The squashed similarity to the most similar example, negative if it is a negative one.
     BestScore,
@@ -273,8 +281,7 @@ impl Prefetch {
         examples.retain(|example| matches!(example, Example::Id(_)));
         for example in examples {
             let Example::Id(id) = *example else { continue };
-            let row = other.vector_of(tenant, id, &vector).map_err(|error| error.within(name))?;
-            *example = Example::Vector(row);
+            *example = other.vector_of(tenant, id, &vector).map_err(|error| error.within(name))?;
         }
         Ok(())
     }

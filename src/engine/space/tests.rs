@@ -7,6 +7,7 @@ use crate::core::metric::Metric;
 use crate::core::mix::stream;
 use crate::core::rows::{Dtype, Values};
 use crate::engine::base::SEED;
+use crate::engine::settings::Settings;
 use crate::index::tree;
 
 const N_ROWS: u64 = 4000;
@@ -21,9 +22,7 @@ fn space(backend: &Cpu) -> Space {
     let built = tree::build((backend, backend.pool()), &rows, Metric::L2, &params).unwrap();
     let order: Vec<usize> = built.order.iter().map(|&row| row as usize).collect();
     let base = Base::of((backend, backend.pool()), rows.picked(&order), Metric::L2).unwrap();
-    let name = "default".to_owned();
-    let settings =
-        VectorSettings { name, dim: DIM as usize, metric: Metric::L2, dtype: Dtype::F32 };
+    let settings = Settings::of_vector(DIM as usize, Metric::L2, Dtype::F32).vectors.remove(0);
     let mut space = Space::new(backend, settings, Some(base), None).unwrap();
     let placed = Placed { tree: built.tree, paths: built.paths.into() };
     space.build_near(backend, placed).unwrap();

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::core::metric::Metric;
 use crate::core::rows::Dtype;
-use crate::engine::{DEFAULT_VECTOR, Settings, VectorSettings};
+use crate::engine::{DEFAULT_VECTOR, Settings, VectorSettings, VectorShape};
 use crate::server::qdrant::json::check_keys;
 use crate::server::qdrant::vector::name as own_name;
 use crate::server::reply::Refusal;
@@ -50,6 +50,15 @@ const VECTOR: &[&str] = &[
     "multivector_config",
 ];
 
+/// Keys of a sparse vector.
+const SPARSE: &[&str] = &["index", "modifier"];
+
+/// Keys of the index of a sparse vector, which change no answer here.
+const SPARSE_INDEX: &[&str] = &["full_scan_threshold", "on_disk", "datatype"];
+
+/// Keys of how rows of a vector of several are compared.
+const MULTI: &[&str] = &["comparator"];
+
 /// Keys of a changed vector.
 const CHANGED_VECTOR: &[&str] = &["hnsw_config", "quantization_config", "on_disk"];
 
@@ -69,6 +78,9 @@ const DISTANCES: [(&str, Metric); 4] = [
     ("Euclid", Metric::L2),
     ("Manhattan", Metric::L1),
 ];
+
+/// Names of what is done to values of sparse queries in that API, and whether it weights them.
+const MODIFIERS: [(&str, bool); 2] = [("none", false), ("idf", true)];
 
 /// Names of element types in that API. It has none for signed bytes.
 const DATATYPES: [(&str, Dtype); 3] =
@@ -109,27 +121,68 @@ pub fn new(body: Map<String, Value>) -> Result<Settings, Refusal> {
     if body.get("sharding_method").is_some_and(|method| !matches!(method.as_str(), Some("auto"))) {
         return Err(Refusal::not_offered("sharding_method, expected auto"));
     }
-    let given = body.get("vectors").filter(|given| !given.is_null());
-    let Some(Value::Object(given)) = given else {
-        return Err(invalid("vectors", given, "an object with size and distance"));
-    };
-    let vectors = match given.get("size") {
-        Some(size) if !size.is_object() => vec![vector(DEFAULT_VECTOR, "vectors", given)?],
-        _ => {
-            let named = given.iter().map(|(name, own)| {
-                let place = format!("vectors.{name}");
-                let Value::Object(own) = own else {
-                    return Err(invalid(&place, Some(own), "an object with size and distance"));
-                };
-                vector(own_name(name), &place, own)
-            });
-            named.collect::<Result<Vec<_>, _>>()?
-        }
-    };
+    let mut vectors = vectors(&body)?;
+    vectors.extend(sparse_vectors(&body)?);
     let note = Note { config: body, schema: Map::new() }.value();
     let settings = Settings { vectors, tenant_field: None, indexed: Vec::new(), note };
     settings.check()?;
     Ok(settings)
+}
+
+/// The vectors of rows of a new collection; there may be none beside sparse ones.
+fn vectors(body: &Map<String, Value>) -> Result<Vec<VectorSettings>, Refusal> {
+    let given = match body.get("vectors").filter(|given| !given.is_null()) {
+        Some(Value::Object(given)) => given,
+        None if body.get("sparse_vectors").is_some_and(|sparse| !is_empty(sparse)) => {
+            return Ok(Vec::new());
+        }
+        given => return Err(invalid("vectors", given, "an object with size and distance")),
+    };
+    if given.get("size").is_some_and(|size| !size.is_object()) {
+        return Ok(vec![vector(DEFAULT_VECTOR, "vectors", given)?]);
+    }
+    let named = given.iter().map(|(name, own)| {
+        let place = format!("vectors.{name}");
+        let Value::Object(own) = own else {
+            return Err(invalid(&place, Some(own), "an object with size and distance"));
+        };
+        vector(own_name(name), &place, own)
+    });
+    named.collect()
+}
+
+/// The sparse vectors of a new collection.
+fn sparse_vectors(body: &Map<String, Value>) -> Result<Vec<VectorSettings>, Refusal> {
+    let given = match body.get("sparse_vectors") {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(given)) => given,
+        given => return Err(invalid("sparse_vectors", given, "an object of vectors by name")),
+    };
+    let sparse = |(name, own): (&String, &Value)| {
+        let idf = sparse_idf(&format!("sparse_vectors.{name}"), own)?;
+        Ok(VectorSettings::sparse(name, idf.unwrap_or(false)))
+    };
+    given.iter().map(sparse).collect()
+}
+
+/// Whether values of queries are weighted, if it is said.
+fn sparse_idf(place: &str, own: &Value) -> Result<Option<bool>, Refusal> {
+    let own = match own {
+        Value::Null => return Ok(None),
+        Value::Object(own) => own,
+        own => return Err(invalid(place, Some(own), "an object with modifier and index")),
+    };
+    check_keys(own, place, SPARSE)?;
+    match own.get("index") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(index)) => check_keys(index, &format!("{place}.index"), SPARSE_INDEX)?,
+        index => return Err(invalid(&format!("{place}.index"), index, "an object")),
+    }
+    let place = format!("{place}.modifier");
+    match own.get("modifier").filter(|modifier| !modifier.is_null()) {
+        None => Ok(None),
+        modifier => Ok(Some(one_of(&MODIFIERS, modifier, &place)?)),
+    }
 }
 
 /// A collection's config with these changes; nothing of it changes an answer.
@@ -147,6 +200,7 @@ pub fn changed(
         match (key.as_str(), given) {
             (_, Value::Null) => {}
             ("vectors", given) => change_vectors(settings, &mut config, &given)?,
+            ("sparse_vectors", given) => change_sparse(settings, &mut config, &given)?,
             ("params", Value::Object(given)) => {
                 check_keys(&given, "params", PARAMS)?;
                 for key in ["replication_factor", "write_consistency_factor"] {
@@ -192,6 +246,32 @@ fn change_vectors(
     Ok(())
 }
 
+fn change_sparse(
+    settings: &Settings,
+    config: &mut Map<String, Value>,
+    given: &Value,
+) -> Result<(), Refusal> {
+    let Value::Object(given) = given else {
+        return Err(invalid("sparse_vectors", Some(given), "an object of vectors by name"));
+    };
+    let mut shown = shown_sparse(settings, config);
+    for (name, diff) in given {
+        let place = format!("sparse_vectors.{name}");
+        let idf = sparse_idf(&place, diff)?;
+        let (Some(Value::Object(own)), Value::Object(diff)) = (shown.get_mut(name), diff) else {
+            settings.vector(name)?;
+            return Err(invalid(&place, Some(diff), "an object for a sparse vector"));
+        };
+        let shape = settings.vectors[settings.vector(name)?].shape;
+        if idf.is_some_and(|idf| shape != (VectorShape::Sparse { idf })) {
+            return Err(Refusal::not_offered(&format!("{place}.modifier, which does not change")));
+        }
+        own.extend(diff.clone());
+    }
+    config.insert("sparse_vectors".to_owned(), Value::Object(shown));
+    Ok(())
+}
+
 fn merge(config: &mut Map<String, Value>, key: &str, given: Map<String, Value>) {
     match config.get_mut(key) {
         Some(Value::Object(own)) => own.extend(given),
@@ -201,9 +281,6 @@ fn merge(config: &mut Map<String, Value>, key: &str, given: Map<String, Value>) 
 
 /// Fails for what may stand in a new collection and in a changed one alike, and changes answers.
 fn check_common(body: &Map<String, Value>) -> Result<(), Refusal> {
-    if body.get("sparse_vectors").is_some_and(|sparse| !is_empty(sparse)) {
-        return Err(Refusal::not_offered("sparse_vectors"));
-    }
     let strict = &body.get("strict_mode_config").unwrap_or(&Value::Null)["enabled"];
     if strict.as_bool() == Some(true) {
         return Err(Refusal::not_offered("strict_mode_config.enabled"));
@@ -232,9 +309,16 @@ fn check_one(body: &Map<String, Value>, key: &str) -> Result<(), Refusal> {
 
 fn vector(name: &str, place: &str, own: &Map<String, Value>) -> Result<VectorSettings, Refusal> {
     check_keys(own, place, VECTOR)?;
-    if own.get("multivector_config").is_some_and(|config| !config.is_null()) {
-        return Err(Refusal::not_offered(&format!("{place}.multivector_config")));
-    }
+    let shape = match own.get("multivector_config") {
+        None | Some(Value::Null) => VectorShape::Dense,
+        Some(Value::Object(config)) => {
+            let place = format!("{place}.multivector_config");
+            check_keys(config, &place, MULTI)?;
+            let comparator = config.get("comparator");
+            one_of(&[("max_sim", VectorShape::Multi)], comparator, &format!("{place}.comparator"))?
+        }
+        config => return Err(invalid(&format!("{place}.multivector_config"), config, "an object")),
+    };
     let size = own.get("size");
     let dim = size.and_then(Value::as_u64).and_then(|dim| usize::try_from(dim).ok());
     let dim = dim.ok_or_else(|| invalid(&format!("{place}.size"), size, "a whole number"))?;
@@ -243,7 +327,7 @@ fn vector(name: &str, place: &str, own: &Map<String, Value>) -> Result<VectorSet
         None | Some(Value::Null) => Dtype::F32,
         given => one_of(&DATATYPES, given, &format!("{place}.datatype"))?,
     };
-    Ok(VectorSettings { name: name.to_owned(), dim, metric, dtype })
+    Ok(VectorSettings { name: name.to_owned(), dim, metric, dtype, shape })
 }
 
 fn one_of<T: Copy>(known: &[(&str, T)], given: Option<&Value>, place: &str) -> Result<T, Refusal> {
@@ -294,6 +378,10 @@ pub fn shown(settings: &Settings) -> Value {
             _ => Value::Null,
         },
     });
+    let sparse = shown_sparse(settings, &config);
+    if !sparse.is_empty() {
+        shown["params"]["sparse_vectors"] = Value::Object(sparse);
+    }
     for key in ["strict_mode_config", "metadata"] {
         if let Value::Object(own) = given(key) {
             shown[key] = Value::Object(own);
@@ -302,7 +390,23 @@ pub fn shown(settings: &Settings) -> Value {
     shown
 }
 
-/// The vectors as they were given, or as they would have been.
+/// The sparse vectors as they were given, or as they would have been.
+fn shown_sparse(settings: &Settings, config: &Map<String, Value>) -> Map<String, Value> {
+    if let Some(Value::Object(given)) = config.get("sparse_vectors") {
+        let shown = |own: &Value| if own.is_null() { json!({}) } else { own.clone() };
+        return given.iter().map(|(name, own)| (name.clone(), shown(own))).collect();
+    }
+    let of = |own: &VectorSettings| match own.shape {
+        VectorShape::Sparse { idf } => {
+            let modifier = if idf { "idf" } else { "none" };
+            Some((own.name.clone(), json!({"modifier": modifier})))
+        }
+        VectorShape::Dense | VectorShape::Multi => None,
+    };
+    settings.vectors.iter().filter_map(of).collect()
+}
+
+/// The vectors of rows as they were given, or as they would have been.
 fn shown_vectors(settings: &Settings, config: &Map<String, Value>) -> Value {
     if let Some(given) = config.get("vectors").filter(|given| !given.is_null()) {
         return given.clone();
@@ -315,10 +419,15 @@ fn shown_vectors(settings: &Settings, config: &Map<String, Value>) -> Value {
         if own.dtype != Dtype::F32 {
             shown["datatype"] = json!(datatype.map_or(own.dtype.name(), |(name, _)| *name));
         }
+        if own.shape == VectorShape::Multi {
+            shown["multivector_config"] = json!({"comparator": "max_sim"});
+        }
         shown
     };
     if settings.is_only() {
         return of(&settings.vectors[0]);
     }
-    settings.vectors.iter().map(|own| (own.name.clone(), of(own))).collect::<Map<_, _>>().into()
+    let of_rows =
+        settings.vectors.iter().filter(|own| !matches!(own.shape, VectorShape::Sparse { .. }));
+    of_rows.map(|own| (own.name.clone(), of(own))).collect::<Map<_, _>>().into()
 }

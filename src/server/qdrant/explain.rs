@@ -33,10 +33,10 @@ impl Explain {
     /// The name of the vector that is searched, and the query.
     fn query(&mut self) -> Result<(String, Vec<f32>), Refusal> {
         let using = self.using.take();
-        let vector = std::mem::replace(&mut self.vector, Form::Short(Numbers(Vec::new())));
+        let vector = std::mem::replace(&mut self.vector, Form::Short(Numbers::Row(Vec::new())));
         match (vector, using) {
-            (Form::Short(Numbers(query)), using) => Ok((using.unwrap_or_default(), query)),
-            (Form::Object(NamedVector { name, vector }), None) => Ok((name, vector.0)),
+            (Form::Short(query), using) => Ok((using.unwrap_or_default(), query.row()?)),
+            (Form::Object(NamedVector { name, vector }), None) => Ok((name, vector.row()?)),
             (Form::Object(NamedVector { name, .. }), Some(using)) => Err(Refusal::bad(format!(
                 "vector_name: using {using:?} and vector.name {name:?}, expected one of them"
             ))),

@@ -6,13 +6,14 @@ use serde::Deserialize;
 
 use crate::core::metric::Metric;
 use crate::core::rows::Rows;
+use crate::engine::query::{Example, Kind, Prefetch, QueriedPoint, Query};
 use crate::engine::{self, Ask, Collection, Found, How, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::server::call::Call;
 use crate::server::limits::BATCH;
 use crate::server::qdrant::json::{Form, NotOffered, Strict, body};
-use crate::server::qdrant::select::{WithPayload, WithVector, ask};
-use crate::server::qdrant::sent::{Scored, scored};
+use crate::server::qdrant::select::{WithPayload, WithVector, ask, with};
+use crate::server::qdrant::sent::{Scored, record, scored};
 use crate::server::qdrant::vector::{self, Numbers, rows, score};
 use crate::server::reply::{Answer, Refusal, Reply};
 
@@ -100,13 +101,22 @@ pub fn batch(call: &Call<'_>) -> Answer {
     Reply::result(&all.collect::<Result<Vec<_>, _>>()?, call.began)
 }
 
-fn found(call: &Call<'_>, collection: &Collection, given: Search) -> Result<Vec<Scored>, Refusal> {
+fn found(
+    call: &Call<'_>,
+    collection: &Collection,
+    mut given: Search,
+) -> Result<Vec<Scored>, Refusal> {
     let settings = collection.settings();
-    let (name, query) = match given.vector {
-        Form::Short(Numbers(query)) => (String::new(), query),
-        Form::Object(NamedVector { name, vector: Numbers(query) }) => (name, query),
+    let vector = std::mem::replace(&mut given.vector, Form::Short(Numbers::Row(Vec::new())));
+    let (name, query) = match vector {
+        Form::Short(query) => (String::new(), query),
+        Form::Object(NamedVector { name, vector: query }) => (name, query),
     };
     let own = vector::name(&name);
+    if !settings.vectors[settings.vector(own)?].is_dense() {
+        return queried(call, collection, (own, query.example()?), given);
+    }
+    let query = query.row()?;
     let (offset, metric) = (given.offset.unwrap_or(0), metric(&settings, own)?);
     let queries = query_rows(&settings, own, query)?;
     let ask = ask(call, given.filter.as_ref())?;
@@ -136,6 +146,38 @@ pub fn searched(
     let answers = collection.search(queries, std::slice::from_ref(ask), how)?;
     call.watch.searched(began, answers.iter().map(|answer| answer.planning_s).sum());
     Ok(answers)
+}
+
+/// A search by a vector of another shape than a row, which the engine takes as a query.
+fn queried(
+    call: &Call<'_>,
+    collection: &Collection,
+    (name, example): (&str, Example),
+    given: Search,
+) -> Result<Vec<Scored>, Refusal> {
+    let (settings, version) = (collection.settings(), call.version(collection)?);
+    let (payload, vector) = (given.with_payload, given.with_vector);
+    let ask = ask(call, given.filter.as_ref())?;
+    let How { exact, ef, recall, .. } = given.params.unwrap_or_default().how(given.limit, name);
+    let stage = Prefetch {
+        kind: Kind::Nearest(example),
+        vector: name.to_owned(),
+        filter: ask.filter().clone(),
+        threshold: given.score_threshold.map(|threshold| threshold as f32),
+        limit: given.limit,
+        exact,
+        recall,
+        ef,
+        ..Prefetch::default()
+    };
+    let query = Query { stage, offset: given.offset.unwrap_or(0) };
+    let found = collection.query(ask.tenant(), &query, &with(&payload, &vector))?;
+    call.plan.set(found.stages.iter().find_map(|stage| stage.way));
+    let scored = |found: QueriedPoint| {
+        let record = record(found.point, &payload, &vector, (&settings, None));
+        Scored::of(record, found.score, version)
+    };
+    Ok(found.points.into_iter().map(scored).collect())
 }
 
 /// How a vector is compared.

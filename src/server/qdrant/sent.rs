@@ -47,17 +47,17 @@ impl Scored {
 
 /// A point with what is wanted of it, at a place in the order of a field if there is one.
 pub fn record(
-    point: StoredPoint,
+    mut point: StoredPoint,
     payload: &WithPayload,
     vector: &WithVector,
     (settings, order): (&Settings, Option<Number>),
 ) -> Record {
     let is_wanted = !matches!(vector, WithVector::Nothing | WithVector::All(false));
-    let sent = Sent::of(settings, point.vectors);
+    let (id, stored) = (Id(point.id), point.payload.take());
     Record {
-        id: Id(point.id),
-        payload: payload.part(point.payload),
-        vector: is_wanted.then_some(sent),
+        id,
+        payload: payload.part(stored),
+        vector: is_wanted.then(|| Sent::of(settings, point)),
         order_value: order.map(order_value),
     }
 }

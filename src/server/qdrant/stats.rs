@@ -43,6 +43,7 @@ fn vector(settings: &Settings, vector: &VectorFacts) -> Value {
         "dim": vector.dim,
         "metric": vector.metric.name(),
         "dtype": vector.dtype.name(),
+        "shape": vector.shape.name(),
         "rows": vector.n_base,
         "rows_since": vector.n_recent,
         "bytes_by_part": by_part(vector.parts()),

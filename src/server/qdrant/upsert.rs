@@ -139,10 +139,7 @@ fn retain<T>(all: &mut Vec<T>, is_wanted: &[bool]) {
 
 /// As the engine takes them.
 pub fn lent(gathered: &[Gathered]) -> Vec<Vectors<'_>> {
-    fn of(one: &Gathered) -> Vectors<'_> {
-        Vectors { name: &one.name, points: Some(&one.points), rows: &one.rows }
-    }
-    gathered.iter().map(of).collect()
+    gathered.iter().map(Gathered::lent).collect()
 }
 
 /// Which of these points are to be stored: by whether they are there, and if so pass the filter.

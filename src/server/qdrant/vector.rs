@@ -3,13 +3,18 @@
 use std::fmt;
 
 use half::f16;
-use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
-use serde::ser::SerializeMap;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::core::metric::Metric;
 use crate::core::rows::{Dtype, Rows, Values};
-use crate::engine::{DEFAULT_VECTOR, Settings, VectorSettings};
+use crate::core::sparse::SparseVector;
+use crate::engine::query::Example;
+use crate::engine::{
+    DEFAULT_VECTOR, Given, Settings, StoredPoint, VectorSettings, VectorShape, Vectors,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::qdrant::json::{Entries, Form};
 use crate::server::qdrant::numbers;
@@ -20,13 +25,108 @@ const UNIT_SLACK: f64 = 1e-6;
 /// The vectors of one point: the one without a name, or some by name.
 pub type Vector = Form<Numbers, Entries<Numbers>>;
 
-/// The numbers of one vector.
+/// One vector, of whatever shape.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Numbers(pub Vec<f32>);
+pub enum Numbers {
+    /// A row.
+    Row(Vec<f32>),
+    /// Rows.
+    Rows(Vec<Vec<f32>>),
+    /// Values at some indices.
+    Sparse(SparseNumbers),
+}
+
+/// A sparse vector as it is written.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SparseNumbers {
+    indices: Vec<u32>,
+    values: Vec<f32>,
+}
+
+impl SparseNumbers {
+    /// The vector.
+    ///
+    /// # Errors
+    /// Those of [`SparseVector::new`].
+    pub fn vector(self) -> Result<SparseVector> {
+        SparseVector::new(self.indices, self.values)
+    }
+}
+
+impl Numbers {
+    /// As what is looked for.
+    ///
+    /// # Errors
+    /// Those of [`SparseVector::new`].
+    pub fn example(self) -> Result<Example> {
+        Ok(match self {
+            Self::Row(row) => Example::Vector(row),
+            Self::Rows(rows) => Example::Rows(rows),
+            Self::Sparse(sparse) => Example::Sparse(sparse.vector()?),
+        })
+    }
+
+    /// The row that a query must be where nothing else can be compared.
+    ///
+    /// # Errors
+    /// `vector_shape`.
+    pub fn row(self) -> Result<Vec<f32>> {
+        match self {
+            Self::Row(row) => Ok(row),
+            Self::Rows(_) | Self::Sparse(_) => {
+                let message = "a vector of another shape, expected a list of numbers";
+                Err(Error::new(ErrorKind::BadInput, "vector_shape", message))
+            }
+        }
+    }
+}
 
 impl<'de> Deserialize<'de> for Numbers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyNumbers)
+    }
+}
+
+/// The first element of a list, which says what the others are.
+enum First {
+    Number(f32),
+    Row(Vec<f32>),
+}
+
+impl<'de> Deserialize<'de> for First {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyFirst)
+    }
+}
+
+struct AnyFirst;
+
+impl<'de> Visitor<'de> for AnyFirst {
+    type Value = First;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or a list of numbers")
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<First, E> {
+        Ok(First::Number(value as f32))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<First, E> {
+        Ok(First::Number(value as f32))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<First, E> {
+        Ok(First::Number(value as f32))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<First, A::Error> {
+        let mut row = Vec::new();
+        while let Some(value) = seq.next_element::<f32>()? {
+            row.push(value);
+        }
+        Ok(First::Row(row))
     }
 }
 
@@ -36,28 +136,40 @@ impl<'de> Visitor<'de> for AnyNumbers {
     type Value = Numbers;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of numbers")
+        f.write_str("a list of numbers, a list of such lists, or an object with indices and values")
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Numbers, E> {
         match numbers::referred(text) {
-            Some(numbers) => numbers.map(Numbers).map_err(E::custom),
+            Some(numbers) => numbers.map(Numbers::Row).map_err(E::custom),
             None => Err(E::invalid_type(Unexpected::Str(text), &self)),
         }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Numbers, A::Error> {
-        let mut row = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(4096));
-        while let Some(value) = seq.next_element::<f32>()? {
-            row.push(value);
+        let n_expected = seq.size_hint().unwrap_or(0).min(4096);
+        match seq.next_element::<First>()? {
+            None => Ok(Numbers::Row(Vec::new())),
+            Some(First::Number(first)) => {
+                let mut row = Vec::with_capacity(n_expected);
+                row.push(first);
+                while let Some(value) = seq.next_element::<f32>()? {
+                    row.push(value);
+                }
+                Ok(Numbers::Row(row))
+            }
+            Some(First::Row(first)) => {
+                let mut rows = vec![first];
+                while let Some(row) = seq.next_element::<Vec<f32>>()? {
+                    rows.push(row);
+                }
+                Ok(Numbers::Rows(rows))
+            }
         }
-        Ok(Numbers(row))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Numbers, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        let what = "sparse vectors and texts to embed are not offered, expected a list of numbers";
-        Err(A::Error::custom(what))
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Numbers, A::Error> {
+        SparseNumbers::deserialize(MapAccessDeserializer::new(entries)).map(Numbers::Sparse)
     }
 }
 
@@ -68,53 +180,120 @@ pub fn name(given: &str) -> &str {
 
 /// The name of a vector of the collection as clients know it: that which it was made with.
 pub fn shown_name<'n>(settings: &Settings, own: &'n str) -> &'n str {
-    let made_with = &settings.note["config"]["vectors"];
-    if own == DEFAULT_VECTOR && made_with.get(DEFAULT_VECTOR).is_none() { "" } else { own }
+    let made_with = &settings.note["config"];
+    let is_given =
+        |of: &str| made_with[of].get(DEFAULT_VECTOR).is_some_and(|given| !given.is_null());
+    let is_unnamed = own == DEFAULT_VECTOR && !is_given("vectors") && !is_given("sparse_vectors");
+    if is_unnamed { "" } else { own }
 }
 
-/// The vectors of points by name: which points have each, and their rows.
+/// The vectors of points by name: which points have each, and what they have.
 pub struct Gathered {
-    /// The name.
-    pub name: String,
+    name: String,
     /// The numbers of the points that have it.
-    pub points: Vec<usize>,
-    /// A row for each.
-    pub rows: Rows,
+    points: Vec<usize>,
+    values: GatheredValues,
+}
+
+enum GatheredValues {
+    Rows(Rows),
+    Multi(Vec<Rows>),
+    Sparse(Vec<SparseVector>),
+}
+
+impl Gathered {
+    /// As the engine takes them.
+    pub fn lent(&self) -> Vectors<'_> {
+        let rows = match &self.values {
+            GatheredValues::Rows(rows) => Given::Rows(rows),
+            GatheredValues::Multi(all) => Given::Multi(all),
+            GatheredValues::Sparse(all) => Given::Sparse(all),
+        };
+        Vectors { name: &self.name, points: Some(&self.points), rows }
+    }
+}
+
+/// One vector of points, while they are gathered.
+#[derive(Default)]
+struct Column {
+    points: Vec<usize>,
+    row_values: Vec<f32>,
+    multi: Vec<Rows>,
+    sparse: Vec<SparseVector>,
+}
+
+impl Column {
+    fn add(&mut self, own: &VectorSettings, point: usize, given: Numbers) -> Result<()> {
+        match (own.shape, given) {
+            (VectorShape::Dense, Numbers::Row(row)) => {
+                check_dim(own, row.len())?;
+                match self.row_values.is_empty() {
+                    true => self.row_values = row,
+                    false => self.row_values.extend(row),
+                }
+            }
+            (VectorShape::Multi, Numbers::Rows(given)) => {
+                given.iter().try_for_each(|row| check_dim(own, row.len()))?;
+                self.multi.push(rows(own, given.concat())?);
+            }
+            (VectorShape::Sparse { .. }, Numbers::Sparse(sparse)) => {
+                let vector = sparse.vector();
+                self.sparse.push(vector.map_err(|error| error.within(quoted(own)))?);
+            }
+            (VectorShape::Dense, _) => return Err(other_shape(own, "a list of numbers")),
+            (VectorShape::Multi, _) => return Err(other_shape(own, "a list of lists of numbers")),
+            (VectorShape::Sparse { .. }, _) => {
+                return Err(other_shape(own, "indices and values"));
+            }
+        }
+        self.points.push(point);
+        Ok(())
+    }
+
+    fn gathered(self, own: &VectorSettings, place: &str) -> Result<Gathered> {
+        let Self { points, row_values, multi, sparse } = self;
+        let values = match own.shape {
+            VectorShape::Dense => GatheredValues::Rows(
+                rows(own, row_values).map_err(|error| named(error, own, &points, place))?,
+            ),
+            VectorShape::Multi => GatheredValues::Multi(multi),
+            VectorShape::Sparse { .. } => GatheredValues::Sparse(sparse),
+        };
+        Ok(Gathered { name: own.name.clone(), points, values })
+    }
+}
+
+fn quoted(own: &VectorSettings) -> String {
+    format!("vector {:?}", own.name)
+}
+
+fn other_shape(own: &VectorSettings, expected: &str) -> Error {
+    let message = format!("{} is {}, expected {expected}", quoted(own), own.shape.name());
+    Error::new(ErrorKind::BadInput, "vector_shape", message)
 }
 
 /// The vectors of points, by name.
 ///
 /// # Errors
-/// `vector_name`, `vector_dim`, those of [`rows`]; with the place in the request.
+/// `vector_name`, `vector_shape`, `vector_dim`, those of [`rows`] and of [`SparseVector::new`]; with the place in the request.
 pub fn gather(settings: &Settings, points: Vec<Vector>, place: &str) -> Result<Vec<Gathered>> {
-    let mut columns: Vec<(Vec<usize>, Vec<f32>)> = vec![Default::default(); settings.vectors.len()];
-    let mut add = |point: usize, given: &str, row: Vec<f32>| -> Result<()> {
+    let mut columns: Vec<Column> = settings.vectors.iter().map(|_| Column::default()).collect();
+    let mut add = |point: usize, given: &str, numbers: Numbers| -> Result<()> {
         let at = settings.vector(name(given))?;
-        check_dim(&settings.vectors[at], row.len())?;
-        columns[at].0.push(point);
-        match columns[at].1.is_empty() {
-            true => columns[at].1 = row,
-            false => columns[at].1.extend(row),
-        }
-        Ok(())
+        columns[at].add(&settings.vectors[at], point, numbers)
     };
     for (point, vector) in points.into_iter().enumerate() {
         let added = match vector {
-            Form::Short(Numbers(row)) => add(point, "", row),
-            Form::Object(Entries(rows)) => {
-                rows.into_iter().try_for_each(|(name, row)| add(point, &name, row.0))
+            Form::Short(numbers) => add(point, "", numbers),
+            Form::Object(Entries(all)) => {
+                all.into_iter().try_for_each(|(name, numbers)| add(point, &name, numbers))
             }
         };
         added.map_err(|error| error.within(format!("{place}[{point}].vector")))?;
     }
-    let mut gathered = Vec::new();
-    for (own, (points, values)) in settings.vectors.iter().zip(columns) {
-        if !points.is_empty() {
-            let rows = rows(own, values).map_err(|error| named(error, own, &points, place))?;
-            gathered.push(Gathered { name: own.name.clone(), points, rows });
-        }
-    }
-    Ok(gathered)
+    let columns = settings.vectors.iter().zip(columns);
+    let columns = columns.filter(|(_, column)| !column.points.is_empty());
+    columns.map(|(own, column)| column.gathered(own, place)).collect()
 }
 
 /// The error with the vector that it is about; of some rows the numbers are those of points.
@@ -200,37 +379,75 @@ pub fn score(metric: Metric, score: f32) -> f32 {
     }
 }
 
-/// The vectors of a point as they are sent: a list if there is but the one without a name, an object otherwise.
-pub struct Sent(Vec<(String, Rows)>);
+/// The vectors of a point as they are sent: by itself if there is but the one without a name, an object otherwise.
+pub struct Sent(Vec<(String, SentVector)>);
+
+enum SentVector {
+    Row(Rows),
+    Rows(Rows),
+    Sparse(SparseVector),
+}
 
 impl Sent {
     /// Vectors of a point of the collection.
-    pub fn of(settings: &Settings, vectors: Vec<(String, Rows)>) -> Self {
-        let shown = |(name, rows): (String, Rows)| (shown_name(settings, &name).to_owned(), rows);
-        Self(vectors.into_iter().map(shown).collect())
+    pub fn of(settings: &Settings, point: StoredPoint) -> Self {
+        let shown = |name: &str| shown_name(settings, name).to_owned();
+        let is_dense = |name: &str| {
+            let own = settings.vectors.iter().find(|own| own.name == name);
+            own.is_none_or(VectorSettings::is_dense)
+        };
+        let rows = point.vectors.into_iter().map(|(name, rows)| match is_dense(&name) {
+            true => (shown(&name), SentVector::Row(rows)),
+            false => (shown(&name), SentVector::Rows(rows)),
+        });
+        let sparse = point.sparse.into_iter();
+        let sparse = sparse.map(|(name, own)| (shown(&name), SentVector::Sparse(own)));
+        Self(rows.chain(sparse).collect())
     }
 }
 
 impl Serialize for Sent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let [(name, row)] = &self.0[..]
+        if let [(name, vector)] = &self.0[..]
             && name.is_empty()
         {
-            return SentRow(row).serialize(serializer);
+            return vector.serialize(serializer);
         }
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, row) in &self.0 {
-            map.serialize_entry(name, &SentRow(row))?;
+        for (name, vector) in &self.0 {
+            map.serialize_entry(name, vector)?;
         }
         map.end()
     }
 }
 
-struct SentRow<'r>(&'r Rows);
+impl Serialize for SentVector {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Row(rows) => SentRow(rows, 0).serialize(serializer),
+            Self::Rows(rows) => {
+                let mut all = serializer.serialize_seq(Some(rows.n_rows()))?;
+                (0..rows.n_rows())
+                    .try_for_each(|row| all.serialize_element(&SentRow(rows, row)))?;
+                all.end()
+            }
+            Self::Sparse(sparse) => {
+                let mut map = serializer.serialize_map(Some(2))?;
+                map.serialize_entry("indices", sparse.indices())?;
+                map.serialize_entry("values", sparse.values())?;
+                map.end()
+            }
+        }
+    }
+}
+
+/// A row of some.
+struct SentRow<'r>(&'r Rows, usize);
 
 impl Serialize for SentRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let values = self.0.values();
-        serializer.collect_seq((0..values.len()).map(|i| values.get(i)))
+        let (rows, row) = (self.0, self.1);
+        let range = row * rows.dim()..(row + 1) * rows.dim();
+        serializer.collect_seq(range.map(|i| rows.values().get(i)))
     }
 }

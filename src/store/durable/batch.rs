@@ -242,7 +242,7 @@ impl<'t, 'p> Batch<'t, 'p> {
         name: &str,
         vector: Option<&[u8]>,
     ) -> Stored<u16> {
-        let limit = limits::DIM * size_of::<f32>();
+        let limit = limits::VECTOR_BYTES;
         if let Some(vector) = vector.filter(|vector| vector.len() > limit) {
             let n_bytes = vector.len();
             let message =

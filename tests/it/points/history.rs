@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use nearkin::core::ids::PointId;
 use nearkin::core::metric::Metric;
 use nearkin::core::rows::Dtype;
-use nearkin::engine::{Collection, NewPoint, Settings, VectorSettings, Vectors, Which, Writer};
+use nearkin::engine::{
+    Collection, Given, NewPoint, Settings, VectorSettings, Vectors, Which, Writer,
+};
 use nearkin::store::columns::Kind;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -66,7 +68,11 @@ impl Pair {
         let given = DIMS.map(|(name, dim)| rows(dim, random.n, with[name].len().max(1)));
         let given = DIMS.iter().zip(&given).filter(|((name, _), _)| !with[name].is_empty());
         let vectors: Vec<Vectors<'_>> = given
-            .map(|((name, _), rows)| Vectors { name, points: Some(&with[name]), rows })
+            .map(|((name, _), rows)| Vectors {
+                name,
+                points: Some(&with[name]),
+                rows: Given::Rows(rows),
+            })
             .collect();
         self.own().upsert(&points, &vectors).unwrap();
         for (i, NewPoint { id, payload }) in points.into_iter().enumerate() {
@@ -74,6 +80,7 @@ impl Pair {
             self.model.tenants.extend(grants.iter().cloned());
             let mut own = Own { payload, grants, ..Own::default() };
             for Vectors { name, points, rows } in &vectors {
+                let Given::Rows(rows) = rows else { unreachable!("all are dense") };
                 if let Some(at) = points.unwrap().iter().position(|point| *point == i) {
                     own.vectors.insert((*name).to_owned(), row(rows, at));
                 }
@@ -160,7 +167,7 @@ impl Pair {
                 ids.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
             let which = Which::Ids { tenant, ids: &ids };
             let rows = rows(dim, random.n, ids.len());
-            let vectors = [Vectors { name, points: None, rows: &rows }];
+            let vectors = [Vectors { name, points: None, rows: Given::Rows(&rows) }];
             self.changed(which, &|own| own.update_vectors(tenant, &ids, &vectors), &|model, _| {
                 for (i, id) in ids.iter().enumerate() {
                     let own = model.points.get_mut(id).unwrap();

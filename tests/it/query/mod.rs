@@ -1,6 +1,7 @@
 //! Queries of every kind find what a plain map finds, for every tenant, whatever was written before.
 
 mod model;
+mod shapes;
 #[cfg(feature = "server")]
 mod wire;
 
@@ -15,7 +16,7 @@ use nearkin::engine::query::{
     Prefetch, Query, Shape, Strategy, Variable,
 };
 use nearkin::engine::{
-    Ask, Collection, Direction, NewPoint, Settings, VectorSettings, Vectors, With, Writer,
+    Ask, Collection, Direction, Given, NewPoint, Settings, VectorSettings, Vectors, With, Writer,
 };
 use nearkin::plan::filter::{Condition, Filter};
 use nearkin::store::columns::Kind as ColumnKind;
@@ -86,8 +87,10 @@ impl Made {
                     Some((name, Rows::new(values, dim).unwrap()))
                 })
                 .collect();
-            let vectors: Vec<Vectors<'_>> =
-                rows.iter().map(|(name, rows)| Vectors { name, points: None, rows }).collect();
+            let vectors: Vec<Vectors<'_>> = rows
+                .iter()
+                .map(|(name, rows)| Vectors { name, points: None, rows: Given::Rows(rows) })
+                .collect();
             let id = PointId::Num(id);
             self.own.upsert(&[NewPoint { id, payload }], &vectors).unwrap();
             self.model.points.insert(id, own);

@@ -40,7 +40,7 @@ fn bodies_that_cannot_be_meant_are_refused_by_a_code_and_change_nothing() {
         (point("[1,2,3,\"1.0\"]"), "json_type"),
         (point("[1,2,3,1e30]"), "vector_magnitude"),
         (point("{\"titel\":[1,2,3,4]}"), "vector_name: points[0].vector: \"titel\""),
-        (point("{\"s\":{\"indices\":[1],\"values\":[1]}}"), "json_type: sparse vectors"),
+        (point("{\"s\":{\"indices\":[1],\"values\":[1]}}"), "vector_name: points[0].vector: \"s\""),
         (point("\"a text\""), "json_type"),
         (id("18446744073709551616"), "json_type"),
         (id("-1"), "json_type"),

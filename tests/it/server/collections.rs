@@ -87,11 +87,24 @@ fn what_no_collection_can_be_is_refused_by_name() {
         (of(json!({"size": 2, "distance": "Dot", "dim": 3})), "field_unknown: vectors.dim"),
         (
             of(json!({"a": {"size": 2, "distance": "Dot", "multivector_config": {}}})),
-            "not_offered: vectors.a.multivector_config",
+            "config_invalid: vectors.a.multivector_config.comparator: nothing, expected one of max_sim",
         ),
         (json!({"vectors": dense, "shard_number": 2}), "not_offered: shard_number"),
         (json!({"vectors": dense, "replication_factor": 2}), "not_offered: replication_factor"),
-        (json!({"vectors": dense, "sparse_vectors": {"s": {}}}), "not_offered: sparse_vectors"),
+        (json!({"vectors": dense, "sparse_vectors": ["s"]}), "config_invalid: sparse_vectors"),
+        (json!({"vectors": dense, "sparse_vectors": {"": {}}}), "vector_names"),
+        (
+            json!({"vectors": dense, "sparse_vectors": {"s": {"modifier": "bm25"}}}),
+            "config_invalid: sparse_vectors.s.modifier: \"bm25\", expected one of none, idf",
+        ),
+        (
+            json!({"vectors": dense, "sparse_vectors": {"s": {"index": {"m": 1}}}}),
+            "field_unknown: sparse_vectors.s.index.m",
+        ),
+        (
+            json!({"vectors": {"s": dense}, "sparse_vectors": {"s": {}}}),
+            "vector_names: vector \"s\"",
+        ),
         (
             json!({"vectors": dense, "strict_mode_config": {"enabled": true}}),
             "not_offered: strict_mode_config.enabled",

@@ -10,6 +10,7 @@ mod numbers;
 mod openapi;
 mod points;
 mod queries;
+mod shapes;
 mod tenants;
 mod ui;
 

@@ -170,11 +170,8 @@ fn queries_that_are_none_are_refused_with_their_place() {
     for (body, status, code) in [
         (json!({"query": [1, 0]}), 400, "vector_dim:"),
         (json!({"query": 999}), 404, "id_not_found:"),
-        (
-            json!({"query": {"nearest": {"indices": [1], "values": [1]}}}),
-            400,
-            "vector_not_offered:",
-        ),
+        (json!({"query": {"nearest": {"indices": [1], "values": [1]}}}), 400, "vector_shape:"),
+        (json!({"query": {"text": "a", "model": "b"}}), 400, "vector_not_offered:"),
         (json!({"query": {"nearer": 1}}), 400, "query_type:"),
         (json!({"limt": 1}), 400, "query_key:"),
         (json!({"limit": 0}), 400, "query_"),

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::core::ids::PointId;
+use crate::core::sparse::SparseVector;
 use crate::engine::Direction;
 use crate::engine::query::{Example, Fusion, Kind, Pair, RANK_K, Strategy};
 use crate::error::{Error, ErrorKind, Result};
@@ -28,14 +29,9 @@ const KINDS: [&str; 10] = [
     "relevance_feedback",
 ];
 
-/// Keys of vectors that are not lists, and what they are.
-const OTHER_VECTORS: [(&str, &str); 5] = [
-    ("indices", "a sparse vector"),
-    ("values", "a sparse vector"),
-    ("text", "a text to embed"),
-    ("image", "an image to embed"),
-    ("object", "an object to embed"),
-];
+/// Keys of what would have to be embedded, and what it is.
+const TO_EMBED: [(&str, &str); 3] =
+    [("text", "a text to embed"), ("image", "an image to embed"), ("object", "an object to embed")];
 
 /// The kind that a query is; `seed` decides samples.
 pub(super) fn kind(node: Node<'_>, seed: u64) -> Result<Kind> {
@@ -86,10 +82,14 @@ pub(super) fn example(node: Node<'_>) -> Result<Example> {
     }
     match node.value {
         Value::Array(list) if list.first().is_some_and(Value::is_array) => {
-            Err(not_offered(node, "a multivector"))
+            let row = |node: Node<'_>| node.each("numbers", |node| node.float());
+            Ok(Example::Rows(node.each("lists of numbers", row)?))
         }
         Value::Array(_) => Ok(Example::Vector(node.each("numbers", |node| node.float())?)),
-        Value::Object(map) => match OTHER_VECTORS.iter().find(|(key, _)| map.contains_key(*key)) {
+        Value::Object(map) if map.contains_key("indices") || map.contains_key("values") => {
+            Ok(Example::Sparse(sparse(node)?))
+        }
+        Value::Object(map) => match TO_EMBED.iter().find(|(key, _)| map.contains_key(*key)) {
             Some((_, what)) => Err(not_offered(node, what)),
             None => Err(node.wrong_type(&format!("a vector, an id, or {}", KINDS.join(", ")))),
         },
@@ -97,8 +97,19 @@ pub(super) fn example(node: Node<'_>) -> Result<Example> {
     }
 }
 
+fn sparse(node: Node<'_>) -> Result<SparseVector> {
+    let map = node.object(&["indices", "values"])?;
+    let index = |node: Node<'_>| {
+        let index = node.value.as_u64().and_then(|index| u32::try_from(index).ok());
+        index.ok_or_else(|| node.wrong_type("an unsigned 32-bit integer"))
+    };
+    let indices = node.need(map, "indices")?.each("indices", index)?;
+    let values = node.need(map, "values")?.each("numbers", |node| node.float())?;
+    SparseVector::new(indices, values).map_err(|error| error.within(node))
+}
+
 fn not_offered(node: Node<'_>, what: &str) -> Error {
-    let message = format!("{node}: {what}, expected a list of numbers or the id of a point");
+    let message = format!("{node}: {what}, expected a vector or the id of a point");
     Error::new(ErrorKind::BadInput, "vector_not_offered", message)
 }
 

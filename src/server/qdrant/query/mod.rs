@@ -1,8 +1,8 @@
 //! Bodies of queries: of one, of several, in groups, of a matrix, and as older clients ask for recommendations.
 //!
 //! In: JSON, whose keys the caller has found to be each there once. Out: what the engine is asked. Next: `kind`, what is looked
-//! for; `formula`. Unknown keys, wrong types and numbers out of range are refused with their place. Sparse vectors,
-//! multivectors and texts to embed are refused by name.
+//! for; `formula`. Unknown keys, wrong types and numbers out of range are refused with their place; texts
+//! to embed are refused by name.
 
 mod formula;
 mod kind;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::core::ids::PointId;
+use crate::core::sparse::SparseVector;
 use crate::engine::query::{Example, Kind, Strategy};
 use crate::error::Result;
 use crate::server::qdrant::query::{QueryRequest, Source};
@@ -18,6 +19,12 @@ fn a_query_may_be_a_vector_an_id_or_an_object() {
     let kind = |query: Value| self::query(json!({ "query": query })).unwrap().query.stage.kind;
     assert_eq!(kind(json!([1, 0.5])), Kind::Nearest(Example::Vector(vec![1.0, 0.5])));
     assert_eq!(kind(json!(7)), Kind::Nearest(Example::Id(PointId::Num(7))));
+    let rows = vec![vec![1.0, 2.0], vec![0.5, 0.0]];
+    assert_eq!(kind(json!([[1, 2], [0.5, 0]])), Kind::Nearest(Example::Rows(rows)));
+    let sparse = SparseVector::new(vec![2, 7], vec![1.0, 0.5]).unwrap();
+    let given = json!({"nearest": {"indices": [7, 2], "values": [0.5, 1]}});
+    assert_eq!(kind(given["nearest"].clone()), Kind::Nearest(Example::Sparse(sparse.clone())));
+    assert_eq!(kind(given), Kind::Nearest(Example::Sparse(sparse)));
     let uuid = "550e8400-e29b-41d4-a716-446655440000";
     assert_eq!(kind(json!({ "nearest": uuid })), Kind::Nearest(Example::Id(uuid.parse().unwrap())));
     assert_eq!(kind(json!({"sample": "random"})), Kind::Sample(7));
@@ -56,10 +63,20 @@ fn what_is_not_understood_is_refused_with_its_place() {
         (json!({"filter": {"musst": []}}), "filter_key: filter: filter: unknown key"),
         (json!({"query": {"nearest": "x"}}), "query_type: query.nearest: expected an unsigned"),
         (json!({"query": "12"}), "query_type: query: expected an unsigned 64-bit integer"),
-        (json!({"query": [[1.0]]}), "vector_not_offered: query: a multivector"),
+        (json!({"query": [[1.0], 2]}), "query_type: query[1]: expected a list of numbers"),
+        (json!({"query": [[1.0], ["x"]]}), "query_type: query[1][0]: expected a number"),
+        (json!({"query": {"indices": [1]}}), "query_key: query: no key \"values\""),
         (
-            json!({"query": {"nearest": {"indices": [1], "values": [1.0]}}}),
-            "vector_not_offered: query.nearest: a sparse vector",
+            json!({"query": {"nearest": {"indices": [-1], "values": [1.0]}}}),
+            "query_type: query.nearest.indices[0]: expected an unsigned 32-bit integer",
+        ),
+        (
+            json!({"query": {"indices": [4, 4], "values": [1.0, 2.0]}}),
+            "sparse_duplicate: query: index 4 is there twice",
+        ),
+        (
+            json!({"query": {"indices": [1], "values": [1.0, 2.0]}}),
+            "sparse_lengths: query: 1 indices and 2 values",
         ),
         (
             json!({"query": {"text": "a", "model": "b"}}),
