@@ -17,6 +17,9 @@ import httpx
 WIRE = pathlib.Path(__file__).parent / "wire"
 VECTORS = {"text": {"size": 50, "distance": "Cosine"}, "image": {"size": 100, "distance": "Dot"},
            "code": {"size": 80, "distance": "Euclid"}}
+MULTI = {"multivector_config": {"comparator": "max_sim"}}
+VECTORS |= {f"multi-{name}": kind | MULTI for name, kind in VECTORS.items()}
+SPARSE = ["sparse-text", "sparse-image"]
 # The collections that requests name; paths of the recording name none.
 NAMED = ["wire", "congruence_test_collection", "congruence_secondary_collection",
          "congruence_secondary_collection_small", "lookup_collection"]
@@ -25,9 +28,7 @@ IDS, SHOWN = [*range(401), 9999, "ff6dba9e-e3a2-4418-9920-363731126d22"], 20
 # Why a recorded request may be refused, and the pattern that its body then has.
 REFUSED = {
     "not_offered": ("shards, names of vectors that come after the collection", ""),
-    "vector_not_offered": ("sparse vectors and multivectors", ""),
-    "vector_name": ("sparse vectors and multivectors by a name, names to be refused", "multi-|sparse|why_am_I"),
-    "json_type": ("sparse vectors", "indices"),
+    "vector_name": ("names that were sent to be refused", "why_am_I"),
     "vector_dim": ("texts of 100 values, of a collection that was made anew in between", "text"),
     "vector_names": ("collections without vectors", '"vectors": {}'),
     "config_invalid": ("collections without vectors", "^{}$"),
@@ -58,11 +59,27 @@ def dims(body):
     return set().union(*map(dims, body), set()) if isinstance(body, list) else set()
 
 
+def is_multi(body):
+    """Whether a query that says no name is of several rows."""
+    query = body.get("query") if isinstance(body, dict) else None
+    nearest = query.get("nearest") if isinstance(query, dict) else query
+    return isinstance(nearest, list) and bool(nearest) and isinstance(nearest[0], list)
+
+
+def random_vector(r, kind):
+    def row():
+        return [r.uniform(-1, 1) for _ in range(kind["size"])]
+    return [row() for _ in range(r.randint(1, 3))] if "multivector_config" in kind else row()
+
+
 def random_points(vectors):
     """Points with the ids that examples have."""
     r = random.Random(1)
     for i, point_id in enumerate(IDS):
-        rows = {name: [r.uniform(-1, 1) for _ in range(kind["size"])] for name, kind in vectors.items()}
+        rows = {name: random_vector(r, kind) for name, kind in vectors.items()}
+        if "" not in vectors:
+            indices = r.sample(range(1000), 60)
+            rows |= {name: {"indices": indices, "values": [r.random() for _ in indices]} for name in SPARSE}
         yield {"id": point_id, "vector": rows.get("", rows), "payload": {
             "id": i, "rand_digit": i % 10, "rand_number": i / len(IDS), "id_str": [f"{i % 20:02}"], "two_words": ["cat", "dog"],
             "rand_datetime": f"2000-01-{i % 28 + 1:02}T00:00:00Z", "city": {"name": "Rome", "geo": {"lat": 1.0 * (i % 80), "lon": 2.0}}}}
@@ -81,6 +98,8 @@ class Replay:
         self.made[collection] = vectors
         self.client.delete(f"/collections/{collection}")
         body = {"vectors": vectors.get("", vectors)}
+        if "" not in vectors:
+            body["sparse_vectors"] = {name: {} for name in SPARSE}
         self.client.put(f"/collections/{collection}", json=body).raise_for_status()
         self.fill(collection, vectors)
 
@@ -99,8 +118,9 @@ class Replay:
         text = json.dumps(body)
         is_unnamed = '"using"' not in text if "/points/query" in path else re.search(r'"vectors?": \[', text) and '"text":' not in text
         if "/points" in path and is_unnamed and (sizes := dims(body)):
-            collection = f"wire_of_{min(sizes)}"
-            self.make(collection, {"": {"size": min(sizes), "distance": "Cosine"}})
+            kind = {"size": min(sizes), "distance": "Cosine"} | (MULTI if is_multi(body) else {})
+            collection = f"wire_of_{min(sizes)}{'_rows' * is_multi(body)}"
+            self.make(collection, {"": kind})
         if any(word in path for word in ("/payload", "/vectors", "/delete", "/batch")) and "/query" not in path:
             self.fill(collection, self.made[collection])
         return path.replace("{c}", collection).replace("{v}", "more")

@@ -252,17 +252,49 @@ impl Walk<'_> {
             return Err(too_much("query.mmr.candidates_limit", n, "candidates", CANDIDATES));
         }
         let similar = self.similar(among, query, &found.points)?;
+        let rows = self.several_rows(among.space, &found.points)?;
         let mut order = Vec::new();
         let mut choice = Choice::new(&similar, diversity);
         while order.len() < window.limit
             && let Some(best) = choice.best()
         {
             order.push(found.points[best]);
-            let chosen = self.stored_vector(found.points[best].place, among.space)?;
-            choice.choose(best, &self.similar(among, &chosen, &found.points)?);
+            choice.choose(best, &self.alike(among, &found.points, &rows, best)?);
         }
         found.points = order;
         Ok(found)
+    }
+
+    /// How alike points are to one of them. Of several rows it is those of the others, `rows`, that are asked for: each of theirs may
+    /// be like one of that point's, and not the other way round.
+    fn alike(
+        &self,
+        among: &Among<'_>,
+        points: &[Ranked],
+        rows: &Queries,
+        chosen: usize,
+    ) -> Result<Vec<f32>> {
+        let place = points[chosen].place;
+        if !matches!(among.space, VectorSpace::Multi(_)) {
+            return self.similar(among, &self.stored_vector(place, among.space)?, points);
+        }
+        let (metric, space) = (among.space.shown_by(), among.space);
+        let distances = space.distances(self.backend, rows, &[place])?;
+        Ok(distances.iter().map(|of_point| similarity(metric, of_point[0])).collect())
+    }
+
+    /// The rows of points of a vector of several, none of another.
+    fn several_rows(&self, space: &VectorSpace, points: &[Ranked]) -> Result<Queries> {
+        let mut all = Vec::new();
+        if let VectorSpace::Multi(_) = space {
+            for point in points {
+                match self.stored_vector(point.place, space)? {
+                    Queries::Multi(rows) => all.extend(rows),
+                    _ => unreachable!("it is of several rows"),
+                }
+            }
+        }
+        Ok(Queries::Multi(all))
     }
 
     /// Similarities of points to a query.

@@ -31,7 +31,7 @@ def having(local, collection):
     points, _ = local.scroll(collection, limit=EVERYTHING, with_payload=False, with_vectors=True)
     if collection == worlds.SINGLE:
         return {"": [point.id for point in points if point.vector]}
-    return {name: [point.id for point in points if name in point.vector] for name in worlds.VECTORS}
+    return {name: [point.id for point in points if name in point.vector] for name in worlds.NAMES}
 
 
 def same_state(suite, collection, when=""):
@@ -96,6 +96,7 @@ def main():
     warnings.filterwarnings("ignore", message="Payload indexes have no effect")
     r = random.Random(args.seed)
     print(f"differential: seed {args.seed}, {args.steps} steps")
+    different.count_only_what_is_there()
     suite = Suite(QdrantClient(url=args.url, timeout=60), QdrantClient(":memory:"))
     named = args.kinds.split(",") if args.kinds else READS + QUERIES
     single = [kind for kind in named if kind != "looked_up"]

@@ -1,6 +1,8 @@
 """Whether two answers say the same: each function names the first difference, or gives None."""
 import math
 
+from qdrant_client.models import SparseVector
+
 RELATIVE, ABSOLUTE, VECTOR = 1e-4, 1e-6, 1e-5
 
 
@@ -22,10 +24,14 @@ def exact(ours, theirs, what="answer"):
 
 
 def same_vectors(a, b):
+    if isinstance(a, SparseVector) and isinstance(b, SparseVector):
+        return a.indices == b.indices and same_vectors(a.values, b.values)
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same_vectors(a[key], b[key]) for key in a)
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(math.isclose(x, y, rel_tol=VECTOR, abs_tol=VECTOR) for x, y in zip(a, b))
+        return len(a) == len(b) and all(same_vectors(x, y) for x, y in zip(a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=VECTOR, abs_tol=VECTOR)
     return a == b
 
 

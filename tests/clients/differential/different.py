@@ -1,12 +1,31 @@
 """Where the local mode differs from the server whose mode it is. Each of these is asked of our server as it is written, and of the
 local mode in other words, in which it gives the answer of that server. Random questions keep away from them, but for filters
 beside prefetches: see questions.pushed_down."""
+import math
+
 from qdrant_client import models as m
+from qdrant_client.local.local_collection import LocalCollection
 
 from . import compare, worlds
 from .suite import Refused, outcome
 
 NOTHING = m.Filter(must=[m.HasIdCondition(has_id=[])])
+
+
+def count_only_what_is_there():
+    """Has the local mode weight by the points that are there: it goes on counting those that were deleted, and whose vector was."""
+    def rescored(self, vector, name):
+        n, of_points = self.count(count_filter=None).count, zip(self.deleted, self.deleted_per_vector[name])
+        there = [own.indices for own, gone in zip(self.sparse_vectors[name], of_points) if not any(gone)]
+
+        def idf(index):
+            d = sum(index in own for own in there)
+            return math.log((n - d + 0.5) / (d + 0.5) + 1)
+
+        values = [value * idf(index) for index, value in zip(vector.indices, vector.values)]
+        return m.SparseVector(indices=vector.indices, values=values)
+
+    LocalCollection._rescore_idf = rescored
 
 
 def field(key, **kind):

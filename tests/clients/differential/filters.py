@@ -87,7 +87,7 @@ def by_presence(r):
         lambda: m.IsNullCondition(is_null=m.PayloadField(key=key)),
         # More than none: the server counts none where a key is missing, the local mode does not let it pass.
         lambda: m.FieldCondition(key=key, values_count=m.ValuesCount(gte=r.randint(1, 3), lt=r.choice([None, 3, 5]))),
-        lambda: m.HasVectorCondition(has_vector=r.choice(list(worlds.VECTORS))),
+        lambda: m.HasVectorCondition(has_vector=r.choice(worlds.NAMES)),
     ])()
 
 

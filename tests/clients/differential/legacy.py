@@ -14,7 +14,7 @@ class Legacy:
     def __init__(self, r, suite, url):
         self.r, self.suite = r, suite
         self.url = f"{url}/collections/{worlds.NAMED}/points"
-        ids = {name: [] for name in worlds.VECTORS}
+        ids = {name: [] for name in worlds.NAMES}
         for point in suite.local.scroll(worlds.NAMED, limit=EVERYTHING, with_vectors=True)[0]:
             for name in point.vector:
                 ids[name].append(point.id)
@@ -24,7 +24,7 @@ class Legacy:
         """A search as it was sent, and as a query."""
         name = self.asker.vector_name()
         vector, chosen, limit = self.asker.vector(name), maybe(self.r, self.asker.ids), self.r.choice([1, 10, 300])
-        body = {"vector": {"name": name, "vector": vector}, "limit": limit, "with_payload": True, "with_vector": [name]}
+        body = {"vector": {"name": name, "vector": plain(vector)}, "limit": limit, "with_payload": True, "with_vector": [name]}
         body |= {"filter": plain(chosen)} if chosen else {}
         return body, {"query": vector, "using": name, "query_filter": chosen, "limit": limit, "with_vectors": [name]}
 
@@ -32,7 +32,7 @@ class Legacy:
         name = self.asker.vector_name()
         positive, negative = self.asker.examples(name, 1, 3), self.asker.examples(name, 0, 2)
         strategy, limit = self.r.choice(list(m.RecommendStrategy)), self.r.choice([1, 10])
-        body = {"positive": positive, "negative": negative, "strategy": strategy.value, "using": name, "limit": limit,
+        body = {"positive": plain(positive), "negative": plain(negative), "strategy": strategy.value, "using": name, "limit": limit,
                 "with_payload": True}
         query = m.RecommendQuery(recommend=m.RecommendInput(positive=positive, negative=negative, strategy=strategy))
         return body, {"query": query, "using": name, "limit": limit}

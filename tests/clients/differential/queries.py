@@ -16,15 +16,12 @@ class Asker:
         self.r, self.collection, self.having = r, collection, having
         self.ids = sorted({i for ids in having.values() for i in ids}, key=str)
 
-    def vector_name(self):
-        names = list(worlds.VECTORS) if self.collection == worlds.NAMED else [""]
+    def vector_name(self, of=worlds.NAMES):
+        names = of if self.collection == worlds.NAMED else [""]
         return self.r.choice([name for name in names if len(self.having[name]) > 9])
 
-    def dim(self, name):
-        return worlds.VECTORS[name][0] if name else worlds.SINGLE_DIM
-
     def vector(self, name):
-        return worlds.vector(self.r, self.dim(name))
+        return worlds.vector_of(self.r, name)
 
     def example(self, name):
         """A vector or, of the points that have one, an id."""
@@ -141,14 +138,14 @@ class Asker:
         mmr = m.Mmr(diversity=self.r.choice([None, 0.1, 0.8]), candidates_limit=self.r.choice([None, 30]))
         return {"query": m.NearestQuery(nearest=self.vector(name), mmr=mmr), "using": name or None}
 
-    def one_name(self, kind):
-        name = self.vector_name()
+    def one_name(self, kind, of=worlds.NAMES):
+        name = self.vector_name(of)
         return {"query": kind(name), "using": name or None}
 
     def looked_up(self):
         """Examples that are points of another collection."""
-        vector = self.r.choice(["text", "second"])
-        using = {"text": "text", "second": "code"}[vector]
+        vector = self.r.choice(["text", "second", "sheets", "words"])
+        using = {"text": "text", "second": "code", "sheets": "pages", "words": "rare"}[vector]
         example = m.RecommendInput(positive=[self.r.randrange(8)], strategy=self.r.choice(STRATEGIES))
         query = self.r.choice([m.RecommendQuery(recommend=example), m.NearestQuery(nearest=self.r.randrange(8))])
         return {"query": query, "using": using, "lookup_from": m.LookupLocation(collection=worlds.OTHER, vector=vector)}
@@ -158,7 +155,7 @@ class Asker:
         payload = self.r.choice([True, True, False, ["id", "place.name", "nested.array[].word"],
                                  m.PayloadSelectorInclude(include=["tags", "place"]),
                                  m.PayloadSelectorExclude(exclude=["nested.array[].number", "size", "place.geo"])])
-        names = list(worlds.VECTORS)[:2] if self.collection == worlds.NAMED else True
+        names = ["text", "image", "tiles", "rare"] if self.collection == worlds.NAMED else True
         return {"with_payload": payload, "with_vectors": self.r.choice([False, False, True, names])}
 
     def rest(self, share=0.5, offsets=(None, None, 3)):

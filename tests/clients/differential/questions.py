@@ -67,7 +67,7 @@ class Questions:
 
     def feedback(self):
         """The local mode puts the least similar first where the metric is a distance: the order is made from its scores."""
-        args = {**self.asker.one_name(self.asker.feedback), **self.asker.rest()}
+        args = {**self.asker.one_name(self.asker.feedback, list(worlds.VECTORS)), **self.asker.rest()}
         asked = {"collection_name": self.collection, **args}
         found = self.suite.whole("query_points", asked, limit=EVERYTHING, offset=0).points
         best = sorted(found, key=lambda point: -point.score)

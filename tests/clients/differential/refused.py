@@ -5,6 +5,8 @@ from . import worlds
 from .suite import Refused, outcome
 
 TEXT = [0.5] * worlds.VECTORS["text"][0]
+PAGE = [0.5] * worlds.MULTI["pages"][0]
+TERMS = m.SparseVector(indices=[1, 2], values=[0.5, 1.0])
 
 
 def refusals(suite):
@@ -15,6 +17,18 @@ def refusals(suite):
         ("query_points", {**named, "query": TEXT}),
         ("query_points", {**named, "query": TEXT[1:], "using": "text"}),
         ("query_points", {**named, "query": 10**12, "using": "text"}),
+        ("query_points", {**named, "query": TEXT, "using": "terms"}),
+        ("query_points", {**named, "query": TEXT, "using": "pages"}),
+        ("query_points", {**named, "query": TERMS, "using": "text"}),
+        ("query_points", {**named, "query": TERMS, "using": "pages"}),
+        ("query_points", {**named, "query": [PAGE], "using": "text"}),
+        ("query_points", {**named, "query": [PAGE], "using": "terms"}),
+        ("query_points", {**named, "query": [PAGE, PAGE[1:]], "using": "pages"}),
+        ("query_points", {**named, "query": m.SparseVector(indices=[1, 1], values=[0.5, 1.0]), "using": "terms"}),
+        ("query_points", {**named, "query": m.SparseVector(indices=[1], values=[0.5, 1.0]), "using": "terms"}),
+        ("query_points", {**named, "query": m.RelevanceFeedbackQuery(relevance_feedback=m.RelevanceFeedbackInput(
+            target=TERMS, feedback=[m.FeedbackItem(example=TERMS, score=0.5)], strategy=m.NaiveFeedbackStrategy(
+                naive=m.NaiveFeedbackStrategyParams(a=1.0, b=1.0, c=1.0)))), "using": "terms"}),
         ("query_points", {**named, "query": m.FusionQuery(fusion=m.Fusion.RRF)}),
         ("query_points", {**named, "query": m.RrfQuery(rrf=m.Rrf())}),
         ("query_points", {**named, "query": m.FormulaQuery(formula=1.0)}),
@@ -40,6 +54,8 @@ def refusals(suite):
         ("upsert", {**named, "points": [m.PointStruct(id=1, vector={"absent": TEXT})]}),
         ("upsert", {**named, "points": [m.PointStruct(id=1, vector={"text": TEXT[1:]})]}),
         ("upsert", {**named, "points": [m.PointStruct(id=1, vector=TEXT)]}),
+        ("upsert", {**named, "points": [m.PointStruct(id=1, vector={"terms": m.SparseVector(indices=[1, 1], values=[0.5, 1.0])})]}),
+        ("upsert", {**named, "points": [m.PointStruct(id=1, vector={"terms": m.SparseVector(indices=[1], values=[0.5, 1.0])})]}),
         ("upsert", {"collection_name": "absent", "points": [m.PointStruct(id=1, vector=TEXT)]}),
         ("create_collection", {**named, "vectors_config": m.VectorParams(size=4, distance=m.Distance.DOT)}),
     ]:

@@ -10,6 +10,15 @@ VECTORS = {
     "code": (12, m.Distance.EUCLID),
     "grid": (9, m.Distance.MANHATTAN),
 }
+# Vectors of several rows, and sparse ones.
+MULTI = {
+    "pages": (8, m.Distance.COSINE),
+    "strips": (7, m.Distance.DOT),
+    "tiles": (6, m.Distance.EUCLID),
+    "bands": (5, m.Distance.MANHATTAN),
+}
+SPARSE = {"terms": None, "rare": m.Modifier.IDF}
+NAMES = [*VECTORS, *MULTI, *SPARSE]
 # One collection with named vectors, one with a single vector, one that examples and groups are looked up in.
 NAMED, SINGLE, OTHER = "named", "single", "other"
 SINGLE_DIM, POINTS = 10, 250
@@ -24,10 +33,28 @@ def vector(r, dim):
     return [round(r.uniform(-1, 1), 9) for _ in range(dim)]
 
 
+def sparse(r):
+    """Values at indices of which many have the same, and at one that few have, in any order."""
+    indices = r.sample(range(16), r.randint(4, 9)) + r.sample([1000, 2**31, 2**32 - 1], r.randrange(2))
+    r.shuffle(indices)
+    return m.SparseVector(indices=indices, values=vector(r, len(indices)))
+
+
+def vector_of(r, name):
+    """A vector of the shape that the name has."""
+    if name in SPARSE:
+        return sparse(r)
+    if name in MULTI:
+        return [vector(r, MULTI[name][0]) for _ in range(r.randint(1, 4))]
+    return vector(r, VECTORS[name][0] if name else SINGLE_DIM)
+
+
 def vectors(r, share=0.9):
-    """Named vectors; some are missing, never all."""
-    chosen = [name for name in VECTORS if r.random() < share] or ["text"]
-    return {name: vector(r, VECTORS[name][0]) for name in chosen}
+    """Named vectors; some are missing, never all. A new point has all of several rows: the local mode cannot compare one that
+    never had them."""
+    rows = list(MULTI) if share > 0.5 else [name for name in MULTI if r.random() < share]
+    chosen = [name for name in [*VECTORS, *SPARSE] if r.random() < share] or ["text"]
+    return {name: vector_of(r, name) for name in chosen + rows}
 
 
 def point_id(r, slot):
@@ -78,16 +105,20 @@ def point(r, slot, named=True):
     )
 
 
-def params(dim, distance):
-    return m.VectorParams(size=dim, distance=distance)
+def params(dim, distance, multi=False):
+    config = m.MultiVectorConfig(comparator=m.MultiVectorComparator.MAX_SIM) if multi else None
+    return m.VectorParams(size=dim, distance=distance, multivector_config=config)
 
 
 def create(client):
     """Makes the empty collections."""
     named = {name: params(*kind) for name, kind in VECTORS.items()}
-    client.create_collection(NAMED, vectors_config=named)
+    named |= {name: params(*kind, multi=True) for name, kind in MULTI.items()}
+    sparse_config = {name: m.SparseVectorParams(modifier=modifier) for name, modifier in SPARSE.items()}
+    client.create_collection(NAMED, vectors_config=named, sparse_vectors_config=sparse_config)
     client.create_collection(SINGLE, vectors_config=params(SINGLE_DIM, m.Distance.COSINE))
-    client.create_collection(OTHER, vectors_config={"text": named["text"], "second": params(12, m.Distance.DOT)})
+    other = {"text": named["text"], "second": params(12, m.Distance.DOT), "sheets": named["pages"]}
+    client.create_collection(OTHER, vectors_config=other, sparse_vectors_config={"words": m.SparseVectorParams()})
 
 
 def first_points(r):
@@ -95,7 +126,8 @@ def first_points(r):
     yield NAMED, [point(r, slot) for slot in range(POINTS)]
     yield SINGLE, [point(r, slot, named=False) for slot in range(POINTS // 2)]
     other = [
-        m.PointStruct(id=slot, vector={"text": vector(r, 17), "second": vector(r, 12)}, payload={"n": slot})
+        m.PointStruct(id=slot, payload={"n": slot}, vector={
+            "text": vector(r, 17), "second": vector(r, 12), "sheets": vector_of(r, "pages"), "words": sparse(r)})
         for slot in range(8)
     ]
     yield OTHER, other

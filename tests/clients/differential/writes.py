@@ -45,8 +45,7 @@ class Changer:
         points = self.points()
         vectors = [point.vector for point in points]
         if self.named:
-            names = list(worlds.VECTORS)
-            vectors = {name: [worlds.vector(self.r, worlds.VECTORS[name][0]) for _ in points] for name in names}
+            vectors = {name: [worlds.vector_of(self.r, name) for _ in points] for name in worlds.NAMES}
         batch = m.Batch(ids=[p.id for p in points], vectors=vectors, payloads=[p.payload or {} for p in points])
         return "upsert", {"points": batch}
 
@@ -85,7 +84,7 @@ class Changer:
         return "update_vectors", {"points": made}
 
     def delete_vectors(self):
-        names = self.r.sample(["image", "code", "grid"], self.r.randint(1, 2)) if self.named else [""]
+        names = self.r.sample(["image", "code", "grid", "pages", "tiles", "terms", "rare"], self.r.randint(1, 3)) if self.named else [""]
         return "delete_vectors", {"vectors": names, "points": self.r.choice([self.some(), self.few()])}
 
     def few(self):

@@ -82,6 +82,7 @@ impl Model {
         match example {
             Example::Vector(values) => values.clone(),
             Example::Id(id) => self.points[id].vectors[&*stage.vector].clone(),
+            Example::Rows(_) | Example::Sparse(_) => unreachable!("all are dense"),
         }
     }
 

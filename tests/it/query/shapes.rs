@@ -168,16 +168,13 @@ impl World {
                 let own = self.point();
                 let store = |place: &Place, is_own: bool, _: Option<&str>| match is_own {
                     true => place.store(id, &own),
-                    false => drop(place.own().remove(&[PointId::Num(id)]).unwrap()),
+                    false => _ = place.own().remove(&[PointId::Num(id)]).unwrap(),
                 };
                 self.each(store, &own);
                 self.model.insert(id, own);
             }
             (7, Some(own)) => {
-                self.each(
-                    |place, _, _| drop(place.own().remove(&[PointId::Num(id)]).unwrap()),
-                    &own,
-                );
+                self.each(|place, _, _| _ = place.own().remove(&[PointId::Num(id)]).unwrap(), &own);
                 self.model.remove(&id);
             }
             (8..10, Some(before)) => {

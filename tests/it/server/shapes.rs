@@ -21,12 +21,13 @@ fn hybrid() -> Http {
     let points: Vec<Value> = (1..=6)
         .map(|i| {
             let terms = json!({"indices": [7, i, 100 + i], "values": [0.5, 1.0, i]});
+            let owner = ["ann", "ben"][i % 2];
             json!({
                 "id": i,
                 "vector": {
                     "body": [i, 1], "words": [[i, 0], [0, i]], "terms": terms, "rare": terms,
                 },
-                "payload": {"owner": ["ann", "ben"][i % 2], "even": i % 2 == 0},
+                "payload": {"owner": owner, "even": i % 2 == 0},
             })
         })
         .collect();
