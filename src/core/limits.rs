@@ -168,3 +168,12 @@ pub const KEY_FAILURES_PER_SECOND: u32 = 10;
 
 /// Addresses whose failures are counted each for itself; beyond, in the second in which they came, they share a count.
 pub const FAILING_ADDRESSES: usize = 10_000;
+
+/// Bytes of a text that a cache keeps: what an embedder reads is far less.
+pub const CACHE_TEXT_BYTES: usize = 64 << 10;
+
+/// Bytes of an answer that a cache keeps: with its text it is one payload.
+pub const CACHE_ANSWER_BYTES: usize = PAYLOAD_BYTES - CACHE_TEXT_BYTES - 64;
+
+/// Bytes of tags and attributes of an answer in a cache: they are in memory, and with names and hashes one vector of the record.
+pub const CACHE_LABEL_BYTES: usize = 8 << 10;

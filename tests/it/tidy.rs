@@ -13,7 +13,7 @@ const ROWS: [&[&str]; 11] = [
     &["index"],
     &["plan"],
     &["engine"],
-    &["dedup"],
+    &["dedup", "cache"],
     &["server"],
     &["cli"],
 ];
