@@ -206,7 +206,8 @@ impl Cells {
         let hot = |near: &Near| &self.cells[near.cell].hots[near.at];
         let passing: Vec<&Near> = best.all().iter().filter(|near| passes(hot(near))).collect();
         // What the loops place this close may be in another order.
-        let bound = passing.first().map_or(f32::NEG_INFINITY, |near| near.cosine - 2.0 * loops.slack());
+        let bound =
+            passing.first().map_or(f32::NEG_INFINITY, |near| near.cosine - 2.0 * loops.slack());
         if best.may_have_lost(bound) {
             return self.plain(query, seen, passes);
         }

@@ -130,7 +130,8 @@ impl SemanticCache {
         for (number, (_, asked)) in asked.iter().enumerate() {
             groups.entry(&asked.key).or_default().push(number);
         }
-        let parts: Vec<&[usize]> = groups.values().flat_map(|group| group.chunks(TOGETHER)).collect();
+        let parts: Vec<&[usize]> =
+            groups.values().flat_map(|group| group.chunks(TOGETHER)).collect();
         let task = |parts: &[&[usize]]| {
             let of = |part: &[usize]| part.iter().map(|&number| &asked[number].1).collect();
             let requests: Vec<Vec<&Asked<'_>>> = parts.iter().map(|part| of(part)).collect();
@@ -142,7 +143,9 @@ impl SemanticCache {
         let tasks = tasks(&parts);
         let settled: Vec<Vec<(usize, Verdict)>> = match &tasks[..] {
             [one] => vec![task(one)?],
-            many => self.pool.install(|| many.par_iter().map(|parts| task(parts)).collect::<Result<_>>())?,
+            many => self
+                .pool
+                .install(|| many.par_iter().map(|parts| task(parts)).collect::<Result<_>>())?,
         };
         settled.into_iter().flatten().for_each(|(at, verdict)| verdicts[at] = Some(verdict));
         Ok(verdicts.into_iter().map(|one| one.expect("each request has a verdict")).collect())
@@ -157,7 +160,8 @@ impl SemanticCache {
         lookup.identity.check()?;
         let (policy, load) = (policies.of(&lookup.identity.category), self.load.now());
         let threshold = threshold(lookup, policy, load)?;
-        let query = lookup.vector.map(|vector| Query::new(vector, self.settings.dim)).transpose()?;
+        let query =
+            lookup.vector.map(|vector| Query::new(vector, self.settings.dim)).transpose()?;
         let ticket = self.n_invalidations.load(Ordering::Acquire);
         let key = PartitionKey::of(lookup.identity, policy.scope);
         let refused = if policy.mode.is_off() { Some(Reason::CategoryOff) } else { None };
@@ -171,7 +175,17 @@ impl SemanticCache {
             }
             (None, Some(key)) => {
                 let now_ms = self.time.now_ms();
-                Ok(Asked { lookup, policy, key, query, threshold, load, now_ms, ticket, not_equal: false })
+                Ok(Asked {
+                    lookup,
+                    policy,
+                    key,
+                    query,
+                    threshold,
+                    load,
+                    now_ms,
+                    ticket,
+                    not_equal: false,
+                })
             }
         })
     }
@@ -217,7 +231,14 @@ impl SemanticCache {
         Ok(verdicts)
     }
 
-    fn count(&self, asked: &Asked<'_>, found: &Found, verdict: &Verdict, took: Duration, fetch: Duration) {
+    fn count(
+        &self,
+        asked: &Asked<'_>,
+        found: &Found,
+        verdict: &Verdict,
+        took: Duration,
+        fetch: Duration,
+    ) {
         let category = &asked.lookup.identity.category;
         let counters = self.counters.of(self.policies().counted_as(category));
         counters.verdict(verdict, took, fetch);

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::cache::bound::Observed;
 use crate::cache::identity::{EntryId, Identity, PartitionKey};
 use crate::cache::policy::Policy;
 use crate::cache::record::Written;
-use crate::cache::bound::Observed;
 
 /// An answer to be kept.
 #[derive(Clone, Debug)]
@@ -341,7 +341,11 @@ impl Hot {
 /// `log2(2^a + 2^b)`.
 fn log2_sum(a: f64, b: f64) -> f64 {
     let (most, least) = if a > b { (a, b) } else { (b, a) };
-    if least == f64::NEG_INFINITY { most } else { most + (least - most).exp2().ln_1p() / std::f64::consts::LN_2 }
+    if least == f64::NEG_INFINITY {
+        most
+    } else {
+        most + (least - most).exp2().ln_1p() / std::f64::consts::LN_2
+    }
 }
 
 /// An entry in a set of its partition, by the hash of its request.

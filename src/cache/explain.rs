@@ -112,7 +112,8 @@ impl SemanticCache {
         lookup: &Lookup<'_>,
         key: &crate::cache::PartitionKey,
     ) -> Result<(u64, Vec<(Arc<Hot>, f32)>)> {
-        let query = lookup.vector.map(|vector| Query::new(vector, self.settings.dim)).transpose()?;
+        let query =
+            lookup.vector.map(|vector| Query::new(vector, self.settings.dim)).transpose()?;
         let shard = self.shards.read(key);
         let Some(partition) = shard.partition(key) else { return Ok((0, Vec::new())) };
         let mut near: Vec<(Arc<Hot>, f32)> = Vec::new();

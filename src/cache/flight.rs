@@ -156,7 +156,8 @@ mod tests {
         let flights = Flights::<u32, String>::default();
         let leader = seat(flights.join(1)).unwrap();
         let other = seat(flights.join(2)).unwrap();
-        let (waits, calls) = (seat(flights.join(1)).unwrap_err(), seat(flights.join(1)).unwrap_err());
+        let (waits, calls) =
+            (seat(flights.join(1)).unwrap_err(), seat(flights.join(1)).unwrap_err());
         let (tell, told) = mpsc::channel();
         calls.then(move |got| tell.send(got).unwrap());
         let waiting = std::thread::spawn(move || waits.wait(Duration::from_secs(60)));

@@ -112,7 +112,8 @@ pub(super) fn hex(hash: &[u8; 32]) -> String {
 }
 
 fn hash(text: &str) -> Result<[u8; 32]> {
-    let digit = |at: usize| text.get(2 * at..2 * at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
+    let digit =
+        |at: usize| text.get(2 * at..2 * at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
     let mut bytes = [0; 32];
     for (at, byte) in bytes.iter_mut().enumerate() {
         *byte = digit(at).ok_or_else(|| broken(format!("hash {text:?}")))?;

@@ -69,10 +69,8 @@ impl Identity {
             ("model", &*self.model),
         ] {
             if name.len() > NAME_BYTES {
-                let message = format!(
-                    "the {what} has {} bytes, expected at most {NAME_BYTES}",
-                    name.len()
-                );
+                let message =
+                    format!("the {what} has {} bytes, expected at most {NAME_BYTES}", name.len());
                 return Err(Error::new(ErrorKind::BadInput, "identity_name", message));
             }
         }
@@ -144,7 +142,13 @@ impl fmt::Display for PartitionKey {
             Whose::Shared => write!(f, "all tenants")?,
         }
         let head: Vec<String> = self.compat[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-        write!(f, ", category {:?}, model {:?}, compat {}", self.category, self.model, head.concat())
+        write!(
+            f,
+            ", category {:?}, model {:?}, compat {}",
+            self.category,
+            self.model,
+            head.concat()
+        )
     }
 }
 
@@ -174,7 +178,8 @@ mod tests {
             (Scope::Shared, [false, false, true, true, true]),
         ] {
             let own = PartitionKey::of(&identity, scope).unwrap();
-            let found = others.each_ref().map(|other| PartitionKey::of(other, scope).unwrap() != own);
+            let found =
+                others.each_ref().map(|other| PartitionKey::of(other, scope).unwrap() != own);
             assert_eq!(found, differ, "{scope:?}");
             assert_eq!(own.scope(), scope);
         }

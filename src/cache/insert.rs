@@ -56,7 +56,8 @@ impl SemanticCache {
             Ok(prepared) => prepared,
             Err(refusal) => return Ok(Inserted::Refused(refusal)),
         };
-        let queued = Arc::new(Queued { entry: Mutex::new(Some(prepared)), outcome: Mutex::default() });
+        let queued =
+            Arc::new(Queued { entry: Mutex::new(Some(prepared)), outcome: Mutex::default() });
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&queued));
         let mut books = self.books();
         let outcome = || queued.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -307,9 +308,8 @@ impl SemanticCache {
             if let Some(equal) = partition.equal(hot.exact) {
                 return Ok(Standing::Replaces(Arc::clone(equal)));
             }
-            let nearest = |row| {
-                partition.cells.nearest(self.shards.loops(), &Query::of_kept(row), &lives)
-            };
+            let nearest =
+                |row| partition.cells.nearest(self.shards.loops(), &Query::of_kept(row), &lives);
             row.and_then(nearest)
         };
         let Some((other, cosine)) = near else { return Ok(Standing::New) };
@@ -335,8 +335,7 @@ impl SemanticCache {
     fn make_room(&self, books: &mut Books, hot: &Hot, policies: &Policies) -> Result<(), Refusal> {
         let (tenant, category) = (&hot.owner.tenant, hot.key.category());
         loop {
-            let next =
-                books.rooms.next_to_go(tenant, category, hot.n_bytes.into(), policies)?;
+            let next = books.rooms.next_to_go(tenant, category, hot.n_bytes.into(), policies)?;
             let Some(victim) = next else { return Ok(()) };
             if self.shards.remove(&victim) {
                 books.rooms.less(&victim, policies);

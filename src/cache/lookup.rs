@@ -28,7 +28,12 @@ pub struct Lookup<'a> {
 
 impl<'a> Lookup<'a> {
     /// A request with nothing said of age and threshold.
-    pub fn new(identity: &'a Identity, exact: [u8; 32], text: &'a str, vector: Option<&'a [f32]>) -> Self {
+    pub fn new(
+        identity: &'a Identity,
+        exact: [u8; 32],
+        text: &'a str,
+        vector: Option<&'a [f32]>,
+    ) -> Self {
         Self {
             identity,
             exact,

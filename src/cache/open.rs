@@ -168,7 +168,11 @@ impl SemanticCache {
             let Kept { id, head, row, counters } = entry;
             let key = self.shards.shared(head.partition()?);
             let policy = policies.of(key.category());
-            let owner = books.owner(Owner { tenant: head.tenant.clone(), user: head.user.clone(), writer: head.writer.clone() });
+            let owner = books.owner(Owner {
+                tenant: head.tenant.clone(),
+                user: head.user.clone(),
+                writer: head.writer.clone(),
+            });
             let exact = half(&head.exact()?);
             let hot = Arc::new(Hot::new(Facts {
                 id,

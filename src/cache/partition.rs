@@ -168,7 +168,12 @@ impl Shards {
     }
 
     /// Removes what has ended from the shard of a partition, and returns it.
-    pub fn sweep(&self, key: &PartitionKey, now_ms: u64, end: &dyn Fn(&Hot) -> u64) -> Vec<Arc<Hot>> {
+    pub fn sweep(
+        &self,
+        key: &PartitionKey,
+        now_ms: u64,
+        end: &dyn Fn(&Hot) -> u64,
+    ) -> Vec<Arc<Hot>> {
         if !self.read(key).is_due(now_ms) {
             return Vec::new();
         }
@@ -187,7 +192,12 @@ impl Shards {
         ended
     }
 
-    fn sweep_shard(&self, shard: &mut Shard, now_ms: u64, end: &dyn Fn(&Hot) -> u64) -> Vec<Arc<Hot>> {
+    fn sweep_shard(
+        &self,
+        shard: &mut Shard,
+        now_ms: u64,
+        end: &dyn Fn(&Hot) -> u64,
+    ) -> Vec<Arc<Hot>> {
         let mut ended = Vec::new();
         let later = shard.ends.split_off(&(now_ms / 1000));
         for (_, ids) in std::mem::replace(&mut shard.ends, later) {
@@ -209,7 +219,8 @@ impl Shards {
     pub fn end_anew(&self, end: &dyn Fn(&Hot) -> u64) {
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            let ids: Vec<EntryId> = std::mem::take(&mut shard.ends).into_values().flatten().collect();
+            let ids: Vec<EntryId> =
+                std::mem::take(&mut shard.ends).into_values().flatten().collect();
             for hot in ids.into_iter().filter_map(|id| self.get(id)) {
                 shard.ends.entry(end(&hot) / 1000).or_default().push(hot.id());
             }

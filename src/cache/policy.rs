@@ -67,12 +67,7 @@ pub struct Quota {
 
 impl Default for Quota {
     fn default() -> Self {
-        Self {
-            floor_entries: 0,
-            cap_entries: u64::MAX,
-            floor_bytes: 0,
-            cap_bytes: u64::MAX,
-        }
+        Self { floor_entries: 0, cap_entries: u64::MAX, floor_bytes: 0, cap_bytes: u64::MAX }
     }
 }
 

@@ -249,3 +249,122 @@ impl Rooms {
         most.map(|(name, _)| (tenant.to_owned(), name.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::entry::{Facts, Labels, Owner};
+    use crate::cache::identity::{EntryId, Identity, PartitionKey, Scope};
+    use crate::cache::policy::{Policy, Room};
+
+    fn hot(id: u64, tenant: &str, category: &str, saved_ms: u32, n_bytes: u32) -> Arc<Hot> {
+        let identity = Identity {
+            tenant: tenant.into(),
+            user: None,
+            category: category.into(),
+            model: String::new(),
+            compat: [0; 32],
+        };
+        Arc::new(Hot::new(Facts {
+            id: EntryId(id),
+            key: Arc::new(PartitionKey::of(&identity, Scope::Tenant).unwrap()),
+            owner: Arc::new(Owner { tenant: tenant.into(), user: None, writer: None }),
+            labels: Labels::default(),
+            exact: id.into(),
+            answer_hash: 0,
+            created_ms: id,
+            ttl_ms: 1000,
+            n_bytes,
+            saved_ms,
+            has_row: false,
+        }))
+    }
+
+    /// What goes, in its order, when one more comes.
+    fn gone(rooms: &mut Rooms, policies: &Policies, tenant: &str, category: &str) -> Vec<u64> {
+        let mut gone = Vec::new();
+        while let Some(hot) = rooms.next_to_go(tenant, category, 10, policies).unwrap() {
+            hot.remove();
+            rooms.less(&hot, policies);
+            gone.push(hot.id().0);
+        }
+        gone
+    }
+
+    fn policies(entries: u64, floor_a: u64) -> Policies {
+        let quota = Quota { floor_entries: floor_a, ..Quota::default() };
+        Policies {
+            room: Room { entries, ..Room::default() },
+            categories: [
+                ("a".to_owned(), Policy { quota, ..Policy::default() }),
+                ("b".to_owned(), Policy::default()),
+            ]
+            .into(),
+            ..Policies::default()
+        }
+    }
+
+    #[test]
+    fn what_saves_least_for_its_bytes_goes_first_then_what_ends_first() {
+        let policies = policies(4, 0);
+        let mut rooms = Rooms::default();
+        let hots = [
+            hot(1, "t", "a", 100, 10),
+            hot(2, "t", "a", 100, 20),
+            hot(3, "t", "a", 400, 10),
+            hot(4, "t", "a", 100, 10),
+        ];
+        hots.iter().for_each(|hot| rooms.add(Arc::clone(hot), &policies));
+        hots.iter().for_each(|hot| hot.hit(1_000_000));
+        hots[0].hit(1_000_000);
+        let mut order = Vec::new();
+        for more in 0..4 {
+            order.extend(gone(&mut rooms, &policies, "t", "a"));
+            let more = hot(10 + more, "t", "a", 9000, 10);
+            more.hit(9_000_000_000);
+            rooms.add(more, &policies);
+        }
+        assert_eq!(order, [2, 4, 1, 3]);
+    }
+
+    #[test]
+    fn a_flood_takes_what_it_borrowed_and_what_is_its_own() {
+        let policies = policies(10, 3);
+        let mut rooms = Rooms::default();
+        // ann has 4 of a (floor 3) and 2 of b, ben has 4.
+        for id in 0..4 {
+            rooms.add(hot(id, "ann", "a", 1, 10), &policies);
+            rooms.add(hot(id + 30, "ben", "b", 1, 10), &policies);
+        }
+        (20..22).for_each(|id| rooms.add(hot(id, "ann", "b", 1, 10), &policies));
+        for id in 100..200 {
+            let went = gone(&mut rooms, &policies, "ann", "b");
+            assert_eq!(went.len(), 1);
+            assert!((20..22).contains(&went[0]) || went[0] >= 100, "{went:?}");
+            rooms.add(hot(id, "ann", "b", 1, 10), &policies);
+        }
+        assert_eq!(rooms.amount("ben", "b").n_entries, 4);
+        assert_eq!(rooms.amount("ann", "a").n_entries, 4);
+        // Ben may have half, and ann gives what she borrowed.
+        let went: Vec<u64> = (300..306)
+            .flat_map(|id| {
+                let went = gone(&mut rooms, &policies, "ben", "b");
+                rooms.add(hot(id, "ben", "b", 1, 10), &policies);
+                went
+            })
+            .collect();
+        assert_eq!(rooms.amount("ann", "a").n_entries, 4, "{went:?}");
+        assert_eq!(rooms.amount("ben", "b").n_entries, 5);
+    }
+
+    #[test]
+    fn what_is_larger_than_all_room_is_refused_and_moves_nothing() {
+        let mut rooms = Rooms::default();
+        let policies =
+            Policies { room: Room { bytes: 50, ..Room::default() }, ..Policies::default() };
+        rooms.add(hot(1, "t", "c", 1, 40), &policies);
+        assert_eq!(rooms.next_to_go("t", "c", 51, &policies).unwrap_err(), Refusal::NoRoom);
+        assert_eq!(rooms.amount("t", "default").n_entries, 1);
+        assert!(rooms.next_to_go("t", "c", 10, &policies).unwrap().is_none());
+    }
+}

@@ -129,8 +129,7 @@ impl Record {
         });
         let removed = changes.removed.iter().map(|&id| Op::Remove { id: point(id) });
         let counted = changes.counted.iter().zip(&counters);
-        let counted =
-            counted.map(|((id, _), vectors)| Op::SetVectors { id: point(*id), vectors });
+        let counted = counted.map(|((id, _), vectors)| Op::SetVectors { id: point(*id), vectors });
         let ops: Vec<Op<'_>> = written.chain(counted).chain(removed).collect();
         self.store.apply(&ops).map(|_| ())
     }
@@ -177,10 +176,8 @@ impl Record {
     }
 
     fn row(&self, bytes: &[u8]) -> Result<Vec<f16>> {
-        let row: Vec<f16> = bytes
-            .chunks_exact(2)
-            .map(|two| f16::from_le_bytes([two[0], two[1]]))
-            .collect();
+        let row: Vec<f16> =
+            bytes.chunks_exact(2).map(|two| f16::from_le_bytes([two[0], two[1]])).collect();
         if row.len() != self.settings.dim || bytes.len() % 2 == 1 {
             return Err(self.corrupt(&format!("a row of {} bytes", bytes.len())));
         }

@@ -70,7 +70,8 @@ fn sides(loops: &Loops, whole: &Cell) -> Vec<bool> {
         dots
     };
     let farthest = |dots: &[f32]| (0..n).min_by(|&a, &b| dots[a].total_cmp(&dots[b])).unwrap_or(0);
-    let wide = |at: usize| whole.row(at, loops.dim).iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
+    let wide =
+        |at: usize| whole.row(at, loops.dim).iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
     let a = farthest(&dots(&wide(0)));
     let b = farthest(&dots(&wide(a)));
     let (mut centres, mut leans) = ((wide(a), wide(b)), Vec::new());

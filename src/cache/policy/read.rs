@@ -47,7 +47,12 @@ fn named<T>(
             return Err(refused(all.file, &place, &expected, &format!("{} bytes", name.len())));
         }
         if name == RESERVED {
-            return Err(refused(all.file, &place, "another name: [default] is that policy", RESERVED));
+            return Err(refused(
+                all.file,
+                &place,
+                "another name: [default] is that policy",
+                RESERVED,
+            ));
         }
         let Value::Table(table) = value else {
             return Err(refused(all.file, &place, "a table", &shown(&value)));
@@ -112,7 +117,12 @@ fn quota(mut keys: Keys<'_>, base: Quota) -> Result<Quota> {
     ] {
         if floor > cap {
             let key = format!("{}.floor_{of}", keys.place);
-            return Err(refused(keys.file, &key, &format!("at most cap_{of}, {cap}"), &floor.to_string()));
+            return Err(refused(
+                keys.file,
+                &key,
+                &format!("at most cap_{of}, {cap}"),
+                &floor.to_string(),
+            ));
         }
     }
     keys.end()?;
@@ -162,7 +172,11 @@ fn at_peace(policy: &Policy, file: &str, place: &str) -> Result<()> {
         Err(refused(file, &format!("{place}.{key}"), expected, received))
     };
     if policy.threshold - policy.margin < -1.0 {
-        return against("margin", "one that keeps threshold - margin at -1 or more", &policy.margin.to_string());
+        return against(
+            "margin",
+            "one that keeps threshold - margin at -1 or more",
+            &policy.margin.to_string(),
+        );
     }
     if policy.verified.is_some() && !policy.mode.is_semantic() {
         return against("verified", "a mode with semantic", policy.mode.word());
@@ -345,7 +359,10 @@ mod tests {
         "#;
         let policies = policies(text, "p.toml").unwrap();
         let (code, other) = (policies.of("code"), policies.of("faq"));
-        assert_eq!((policies.room.entries, other.threshold, other.verified), (500, 0.95, Some(0.02f32.into())));
+        assert_eq!(
+            (policies.room.entries, other.threshold, other.verified),
+            (500, 0.95, Some(0.02f32.into()))
+        );
         assert_eq!((code.threshold, code.verified, code.scope), (0.9, None, Scope::User));
         assert_eq!((code.quota.floor_entries, code.quota.cap_entries), (10, 20));
         let adapt = code.adapt.unwrap();
@@ -359,25 +376,58 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_file_key_expected_and_received() {
         for (text, said) in [
-            ("[default]\nthreshold = 1.5", "default.threshold: expected a number from -1 to 1, received 1.5"),
-            ("[default]\nthreshold = nan", "default.threshold: expected a number from -1 to 1, received NaN"),
+            (
+                "[default]\nthreshold = 1.5",
+                "default.threshold: expected a number from -1 to 1, received 1.5",
+            ),
+            (
+                "[default]\nthreshold = nan",
+                "default.threshold: expected a number from -1 to 1, received NaN",
+            ),
             ("[default]\nthreshold = \"high\"", "received \"high\""),
-            ("[category.code]\nttl_s = 0", "category.code.ttl_s: expected a whole number from 1 on, received 0"),
+            (
+                "[category.code]\nttl_s = 0",
+                "category.code.ttl_s: expected a whole number from 1 on, received 0",
+            ),
             ("[category.code]\nttl_s = -5", "received -5"),
             ("[category.code]\nttl = 5", "category.code: expected one of mode, threshold"),
             ("[category.code]\nttl = 5", "received unknown key \"ttl\""),
             ("[defaults]", "the file: expected one of cache, default, category, collection"),
             ("[category.default]", "category.default: expected another name"),
             ("[category]\ncode = 3", "category.code: expected a table, received 3"),
-            ("[default]\nmode = \"fuzzy\"", "expected one of off, exact, semantic, exact+semantic, received \"fuzzy\""),
+            (
+                "[default]\nmode = \"fuzzy\"",
+                "expected one of off, exact, semantic, exact+semantic, received \"fuzzy\"",
+            ),
             ("[default]\nguard = 1", "default.guard: expected true or false, received 1"),
-            ("[default.quota]\nfloor_entries = 9\ncap_entries = 8", "floor_entries: expected at most cap_entries, 8, received 9"),
-            ("[default]\nverified = true", "default.verified: expected a table or false, received true"),
-            ("[default]\nverified = { delta = 0.9 }", "default.verified.delta: expected a number from 0.0001 to 0.5"),
-            ("[default]\nmode = \"exact\"\nverified = {}", "default.verified: expected a mode with semantic, received exact"),
-            ("[default]\nscope = \"shared\"\nadapt = {}", "default.adapt: expected scope user or tenant, received scope shared"),
-            ("[default]\nadapt = { floor = 0.95 }", "default.adapt.floor: expected at most the threshold, 0.92, received 0.95"),
-            ("[default]\nmargin = 0\njudge = \"http://j\"", "default.judge: expected a margin above 0"),
+            (
+                "[default.quota]\nfloor_entries = 9\ncap_entries = 8",
+                "floor_entries: expected at most cap_entries, 8, received 9",
+            ),
+            (
+                "[default]\nverified = true",
+                "default.verified: expected a table or false, received true",
+            ),
+            (
+                "[default]\nverified = { delta = 0.9 }",
+                "default.verified.delta: expected a number from 0.0001 to 0.5",
+            ),
+            (
+                "[default]\nmode = \"exact\"\nverified = {}",
+                "default.verified: expected a mode with semantic, received exact",
+            ),
+            (
+                "[default]\nscope = \"shared\"\nadapt = {}",
+                "default.adapt: expected scope user or tenant, received scope shared",
+            ),
+            (
+                "[default]\nadapt = { floor = 0.95 }",
+                "default.adapt.floor: expected at most the threshold, 0.92, received 0.95",
+            ),
+            (
+                "[default]\nmargin = 0\njudge = \"http://j\"",
+                "default.judge: expected a margin above 0",
+            ),
             ("[default]\n\nx = = 3", "line 3: expected TOML"),
         ] {
             let error = policies(text, "p.toml").unwrap_err();
