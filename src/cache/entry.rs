@@ -164,6 +164,7 @@ pub(super) struct Hot {
     /// Logarithm of the sum of `2^(when / half-life)` over hits: the same order at any time, and no hit lowers it.
     heat: AtomicU64,
     place: AtomicU64,
+    counted_in: AtomicU32,
     gone: AtomicBool,
     changed: AtomicBool,
     pub has_row: bool,
@@ -209,6 +210,7 @@ impl Hot {
             n_hits: AtomicU32::new(0),
             heat: AtomicU64::new(f64::NEG_INFINITY.to_bits()),
             place: AtomicU64::new(0),
+            counted_in: AtomicU32::new(u32::MAX),
             gone: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             has_row,
@@ -228,6 +230,16 @@ impl Hot {
 
     pub fn set_place(&self, cell: usize, at: usize) {
         self.place.store((cell as u64) << 32 | at as u64, Ordering::Relaxed);
+    }
+
+    /// It is in this count of entries.
+    pub fn count_in(&self, count: u32) {
+        self.counted_in.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    pub fn is_counted_in(&self, count: u32) -> bool {
+        self.counted_in.load(Ordering::Relaxed) == count
     }
 
     /// Whether it was removed.

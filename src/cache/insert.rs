@@ -19,7 +19,7 @@ use crate::cache::second_look::difference;
 use crate::core::limits::{
     BATCH_POINTS, CACHE_ANSWER_BYTES, CACHE_LABEL_BYTES, CACHE_TEXT_BYTES, NAME_BYTES,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Cosine from which two questions are one, if the guard finds no difference.
 const ONE: f32 = 0.98;
@@ -60,12 +60,17 @@ impl SemanticCache {
             Arc::new(Queued { entry: Mutex::new(Some(prepared)), outcome: Mutex::default() });
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&queued));
         let mut books = self.books();
-        let outcome = || queued.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(outcome) = outcome() {
-            return outcome;
+        loop {
+            let outcome = queued.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+            if !self.admit_queue(&mut books) {
+                // Whoever took it from the queue ended before it was committed.
+                let message = "the commit that this entry was in was not finished";
+                return Err(Error::new(ErrorKind::Io, "insert_failed", message));
+            }
         }
-        self.admit_queue(&mut books);
-        outcome().expect("what was queued was admitted by whoever held the books")
     }
 
     /// Keeps answers, in commits of up to ten thousand: for many at once.
@@ -80,13 +85,15 @@ impl SemanticCache {
         let mut waiting = prepared.into_iter().peekable();
         while waiting.peek().is_some() {
             let some: Vec<_> = waiting.by_ref().take(BATCH_POINTS).collect();
-            all.extend(self.admit_all(&mut books, some)?);
+            for outcome in self.admit_all(&mut books, some) {
+                all.push(outcome?);
+            }
         }
         Ok(all)
     }
 
-    /// Admits all that is queued, with one commit.
-    fn admit_queue(&self, books: &mut Books) {
+    /// Admits what is queued, with one commit; says whether there was anything.
+    fn admit_queue(&self, books: &mut Books) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let n = queue.len().min(BATCH_POINTS);
         let some: Vec<Arc<Queued>> = queue.drain(..n).collect();
@@ -96,13 +103,10 @@ impl SemanticCache {
             Ok(entry.expect("an entry leaves the queue once"))
         };
         let entries = some.iter().map(take).collect();
-        let outcomes: Vec<Result<Inserted>> = match self.admit_all(books, entries) {
-            Ok(all) => all.into_iter().map(Ok).collect(),
-            Err(error) => some.iter().map(|_| Err(error.clone())).collect(),
-        };
-        for (queued, outcome) in some.iter().zip(outcomes) {
+        for (queued, outcome) in some.iter().zip(self.admit_all(books, entries)) {
             *queued.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         }
+        !some.is_empty()
     }
 
     /// The checks of an entry by itself.
@@ -149,42 +153,36 @@ impl SemanticCache {
         &self,
         books: &mut Books,
         entries: Vec<Result<Prepared, Refusal>>,
-    ) -> Result<Vec<Inserted>> {
+    ) -> Vec<Result<Inserted>> {
         let policies = self.policies();
-        self.count_ended(books, None);
+        self.count_ended(books);
         let mut changes = Changes::default();
         let mut new = Vec::new();
-        let mut outcomes = Vec::with_capacity(entries.len());
-        let mut failed = None;
-        for entry in entries {
-            let outcome = match entry {
+        let mut outcomes: Vec<Result<Inserted>> = entries
+            .into_iter()
+            .map(|entry| match entry {
                 Ok(prepared) => self.admit(books, prepared, &policies, &mut changes, &mut new),
                 Err(refusal) => Ok(Inserted::Refused(refusal)),
-            };
-            match outcome {
-                Ok(outcome) => outcomes.push(outcome),
-                Err(error) => {
-                    failed = Some(error);
-                    break;
+            })
+            .collect();
+        changes.removed.clone_from(&books.removed);
+        let committed = if changes.is_empty() { Ok(()) } else { self.record.commit(&changes) };
+        match committed {
+            Ok(()) => {
+                books.removed.clear();
+                new.iter().for_each(|hot| hot.set_waiting(None));
+            }
+            Err(error) => {
+                // What is not on disk is not answered either.
+                for hot in new.iter().filter(|hot| self.shards.remove(hot)) {
+                    books.rooms.less(hot, &policies);
                 }
+                let kept =
+                    outcomes.iter_mut().filter(|one| !matches!(one, Ok(Inserted::Refused(_))));
+                kept.for_each(|outcome| *outcome = Err(error.clone()));
             }
         }
-        changes.removed = books.removed.clone();
-        let committed = match failed {
-            Some(error) => Err(error),
-            None if changes.is_empty() => Ok(()),
-            None => self.record.commit(&changes),
-        };
-        if let Err(error) = committed {
-            // What is not on disk is not answered either.
-            for hot in new.iter().filter(|hot| self.shards.remove(hot)) {
-                books.rooms.less(hot, &policies);
-            }
-            return Err(error);
-        }
-        books.removed.clear();
-        new.iter().for_each(|hot| hot.set_waiting(None));
-        Ok(outcomes)
+        outcomes
     }
 
     /// Admits one entry: it is answered from now on, and is to be committed.
@@ -305,7 +303,7 @@ impl SemanticCache {
         let near = {
             let shard = self.shards.read(&hot.key);
             let Some(partition) = shard.partition(&hot.key) else { return Ok(Standing::New) };
-            if let Some(equal) = partition.equal(hot.exact) {
+            if let Some(equal) = partition.equal(hot.exact).filter(|equal| lives(equal)) {
                 return Ok(Standing::Replaces(Arc::clone(equal)));
             }
             let nearest =
@@ -346,12 +344,11 @@ impl SemanticCache {
     }
 
     /// Counts entries whose life ended no longer; they go from the record with the next commit.
-    pub(super) fn count_ended(&self, books: &mut Books, policies: Option<&Policies>) {
-        let own = self.policies();
-        let policies = policies.unwrap_or(&own);
+    pub(super) fn count_ended(&self, books: &mut Books) {
+        let policies = self.policies();
         let ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
         for hot in ended {
-            books.rooms.less(&hot, policies);
+            books.rooms.less(&hot, &policies);
             books.removed.push(hot.id());
             self.counters.of(policies.counted_as(hot.key.category())).expired();
         }
@@ -378,7 +375,7 @@ impl SemanticCache {
         let policies = self.policies();
         let n = books.invalidated.push(invalidate.clone());
         self.n_invalidations.store(n, Ordering::Release);
-        self.count_ended(&mut books, None);
+        self.count_ended(&mut books);
         let candidates = match &invalidate.which {
             Which::Id(id) => self.shards.get(*id).into_iter().collect(),
             _ => self.shards.all(),

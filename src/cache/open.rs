@@ -200,25 +200,31 @@ impl SemanticCache {
         Ok(())
     }
 
-    /// Puts other policies in force, whole. Entries of a category whose scope changed are removed: they were kept for others.
+    /// Puts other policies in force, whole. Entries of a category whose scope changed are removed, as they were kept for others, and
+    /// those whose life is over under the shorter of both policies.
     ///
     /// # Errors
     /// Those of the disk; the policies are in force, and what was to be removed is no longer answered.
     pub fn reload(&self, policies: Policies) -> Result<()> {
         let mut books = self.books();
-        let policies = Arc::new(policies);
+        self.count_ended(&mut books);
+        let (policies, before) = (Arc::new(policies), self.policies());
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&policies);
-        self.shards.end_anew(&|hot| hot.expires_ms(policies.of(hot.key.category()), 1.0));
-        self.count_ended(&mut books, None);
-        books.rooms = Rooms::default();
+        let now_ms = self.time.now_ms();
+        books.rooms.begin_anew();
         for hot in self.shards.all() {
-            if policies.of(hot.key.category()).scope == hot.key.scope() {
+            let policy = policies.of(hot.key.category());
+            // What ended under either must not come back under another.
+            let before = before.of(hot.key.category());
+            let ends_ms = hot.expires_ms(policy, 1.0).min(hot.expires_ms(before, 1.0));
+            if policy.scope == hot.key.scope() && ends_ms > now_ms {
                 books.rooms.add(hot, &policies);
             } else if self.shards.remove(&hot) {
                 books.removed.push(hot.id());
                 self.counted(&hot).invalidated();
             }
         }
+        self.shards.end_anew(&|hot| hot.expires_ms(policies.of(hot.key.category()), 1.0));
         self.commit_removed(&mut books)
     }
 

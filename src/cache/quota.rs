@@ -146,13 +146,21 @@ struct Tenant {
 /// Who has how much.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
+    /// How often all was counted anew: entries know in which count they are.
+    count: u32,
     amount: Amount,
     tenants: BTreeMap<String, Tenant>,
 }
 
 impl Rooms {
+    /// Counts nothing of what was counted.
+    pub fn begin_anew(&mut self) {
+        *self = Self { count: self.count + 1, ..Self::default() };
+    }
+
     /// Counts an entry.
     pub fn add(&mut self, hot: Arc<Hot>, policies: &Policies) {
+        hot.count_in(self.count);
         let n_bytes = hot.n_bytes.into();
         self.amount = self.amount.with(n_bytes);
         let tenant = self.tenants.entry(hot.owner.tenant.clone()).or_default();
@@ -161,8 +169,11 @@ impl Rooms {
         tenant.groups.entry(group.to_owned()).or_default().add(hot);
     }
 
-    /// Counts an entry no longer, which is gone.
+    /// Counts an entry no longer, which is gone. One that went while all was counted anew may not be counted.
     pub fn less(&mut self, hot: &Hot, policies: &Policies) {
+        if !hot.is_counted_in(self.count) {
+            return;
+        }
         self.amount.less(hot);
         let name = &hot.owner.tenant;
         let tenant = self.tenants.get_mut(name).expect("the tenant of an entry is counted");

@@ -25,7 +25,7 @@ impl SemanticCache {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).extend(ended);
         let mut books = self.books();
         let before = books.removed.len();
-        self.count_ended(&mut books, None);
+        self.count_ended(&mut books);
         let n_ended = books.removed.len() - before;
         self.commit_removed(&mut books)?;
         books.owners.retain(|owner| Arc::strong_count(owner) > 1);

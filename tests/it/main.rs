@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::type_complexity, clippy::cmp_owned)]
 
 mod bad_input;
+mod cache;
 mod collection;
 mod collection_commands;
 mod conformance;
