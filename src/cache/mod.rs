@@ -52,6 +52,7 @@ pub mod flight;
 mod head;
 mod identity;
 mod insert;
+pub mod interval;
 mod invalidate;
 mod load;
 mod lookup;
@@ -64,6 +65,7 @@ mod row;
 mod second_look;
 mod stats;
 mod upkeep;
+pub mod verified;
 
 pub use clock::{Clock, MachineClock};
 pub use entry::{Inserted, NewEntry, Refusal};

@@ -145,6 +145,9 @@ pub const BROUGHT_BYTES: u64 = 8 << 30;
 /// Deepest nesting of a payload: one that is deeper the parser refuses, so that it could be stored and not read.
 pub const PAYLOAD_DEPTH: usize = 127;
 
+/// Observations of one cache entry that count: a curve of two numbers is known by then, and is fitted in ten microseconds.
+pub const OBSERVATIONS: usize = 128;
+
 /// Points of one batch of a change of many: what they hold is in memory at once, and a wait for the disk is a hundredth of it.
 pub const BATCH_POINTS: usize = 10_000;
 
