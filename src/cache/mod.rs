@@ -49,6 +49,7 @@ mod doorkeeper;
 mod entry;
 mod explain;
 pub mod flight;
+pub mod guard;
 mod head;
 mod identity;
 mod insert;

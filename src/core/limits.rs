@@ -148,6 +148,10 @@ pub const PAYLOAD_DEPTH: usize = 127;
 /// Observations of one cache entry that count: a curve of two numbers is known by then, and is fitted in ten microseconds.
 pub const OBSERVATIONS: usize = 128;
 
+/// Tokens between the common beginning and the common end of two prompts that are aligned: all of one are compared with all of
+/// the other, a millisecond at this size.
+pub const ALIGNED_TOKENS: usize = 512;
+
 /// Points of one batch of a change of many: what they hold is in memory at once, and a wait for the disk is a hundredth of it.
 pub const BATCH_POINTS: usize = 10_000;
 
