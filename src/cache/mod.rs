@@ -42,6 +42,7 @@
 //! ```
 
 mod bound;
+pub mod calibrate;
 mod cells;
 mod clock;
 mod decide;

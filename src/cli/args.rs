@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::backend::open::Device;
 use crate::cli::bench::BenchArgs;
+use crate::cli::cache::CacheCommand;
 use crate::cli::doctor::DoctorArgs;
 use crate::cli::index::IndexArgs;
 use crate::cli::ingest::IngestArgs;
@@ -63,6 +64,9 @@ pub enum Command {
     Key(KeyArgs),
     /// Find every pair of rows that are near each other, in one .npy file or between two; none is missed.
     Pairs(Box<PairsArgs>),
+    /// Calibrate a semantic cache, and replay traces against it
+    #[command(subcommand)]
+    Cache(Box<CacheCommand>),
 }
 
 #[derive(Debug, clap::Args)]

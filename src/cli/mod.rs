@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod cache;
 mod dedup;
 mod doctor;
 mod index;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Ingest(args) => ingest::run(&args),
         Command::Pairs(args) => pairs::run(*args),
+        Command::Cache(command) => cache::run(&command),
         Command::Search(args) => search::run(&args),
         #[cfg(feature = "server")]
         Command::Serve(args) => serve::run(&args),

@@ -148,6 +148,10 @@ pub const PAYLOAD_DEPTH: usize = 127;
 /// Observations of one cache entry that count: a curve of two numbers is known by then, and is fitted in ten microseconds.
 pub const OBSERVATIONS: usize = 128;
 
+/// Requests of one category of a stream that is calibrated: each is compared with all before it, which takes a minute at this
+/// size.
+pub const STREAM_REQUESTS: usize = 50_000;
+
 /// Tokens between the common beginning and the common end of two prompts that are aligned: all of one are compared with all of
 /// the other, a millisecond at this size.
 pub const ALIGNED_TOKENS: usize = 512;
