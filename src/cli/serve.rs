@@ -9,10 +9,11 @@ use std::sync::Arc;
 use crate::cli::args::parse_bytes;
 use crate::cli::serve::config::Config;
 use crate::cli::{complain, pool, say};
+use crate::embed::Choice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::log::Log;
 use crate::server::moment::SystemClock;
-use crate::server::{ServeSettings, Server};
+use crate::server::{FrontSettings, ServeSettings, Server};
 
 /// Where it listens if nobody says.
 const BIND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6333);
@@ -45,6 +46,40 @@ pub struct ServeArgs {
     /// Name under which it is reached, beside localhost; without, any name if it listens for others
     #[arg(long, value_name = "NAME")]
     pub allowed_host: Vec<String>,
+
+    /// A server of OpenAI's API, whose answers are remembered and given again: http://HOST:PORT
+    #[arg(long, value_name = "URL", help_heading = "Cache")]
+    pub upstream: Option<String>,
+
+    /// Environment variable with the key for it; without, a client's own goes on if this server asks for none
+    #[arg(long, value_name = "NAME", requires = "upstream", help_heading = "Cache")]
+    pub upstream_key_env: Option<String>,
+
+    /// Policies of caches, by category (docs/cache.md); read again when it changes
+    #[arg(long, value_name = "FILE", help_heading = "Cache")]
+    pub cache_policy: Option<PathBuf>,
+
+    /// What compares questions: static (shipped), hashed, http:URL#MODEL, bert:DIR [default: static]
+    #[arg(long, value_name = "EMBEDDER", help_heading = "Cache")]
+    pub embed: Option<Choice>,
+}
+
+/// The caches as they were asked for.
+fn front(args: &ServeArgs) -> Result<FrontSettings> {
+    let mut front = FrontSettings::default();
+    if let Some(name) = &args.upstream_key_env {
+        let key = std::env::var(name).ok().filter(|key| !key.is_empty());
+        let message = || {
+            format!("the environment variable {name} is not set, expected the key of the upstream")
+        };
+        front.upstream_key = Some(key.ok_or_else(|| Error::usage("upstream_key", message()))?);
+    }
+    front.upstream.clone_from(&args.upstream);
+    front.policy.clone_from(&args.cache_policy);
+    if let Some(embed) = &args.embed {
+        front.embed = embed.clone();
+    }
+    Ok(front)
 }
 
 pub fn run(args: &ServeArgs) -> Result<u8> {
@@ -80,6 +115,7 @@ fn settings(args: &ServeArgs) -> Result<ServeSettings> {
         hosts,
         log: Log::new(Box::new(std::io::stderr())),
         clock: Arc::new(SystemClock::default()),
+        front: front(args)?,
     })
 }
 

@@ -40,16 +40,26 @@ pub enum Form {
     Json,
     /// A head of JSON, and numbers behind it.
     Numbers,
+    /// As a route says.
+    Bytes,
 }
 
 impl Form {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Numbers => numbers::CONTENT_TYPE,
+            Self::Bytes => "application/octet-stream",
+        }
+    }
+
     /// The JSON of a body, and what it refers to.
     ///
     /// # Errors
     /// Those of [`numbers::lend`].
     pub fn read(self, body: &[u8]) -> Result<(&[u8], Option<Lent>), Error> {
         match self {
-            Self::Json => Ok((body, None)),
+            Self::Json | Self::Bytes => Ok((body, None)),
             Self::Numbers => numbers::lend(body).map(|(head, lent)| (head, Some(lent))),
         }
     }
@@ -200,30 +210,26 @@ pub async fn drained(body: Incoming) -> bool {
     }
 }
 
-/// What a body is, from what headers say of it; before any of it is read.
+/// What a body is, one of `taken`, from what headers say of it; the first if they say nothing. Before any of it is read.
 ///
 /// # Errors
 /// `content_type` and `content_encoding`, 415; `expect`, 417.
-pub fn check(headers: &HeaderMap, may_be_numbers: bool) -> Result<Form, Refusal> {
+pub fn check(headers: &HeaderMap, taken: &[Form]) -> Result<Form, Refusal> {
     let expects = headers.get(header::EXPECT).map(|value| value.as_bytes());
     if expects.is_some_and(|value| !value.eq_ignore_ascii_case(b"100-continue")) {
         let message = "expect: expected 100-continue";
         return Err(Refusal::new(StatusCode::EXPECTATION_FAILED, message).closing());
     }
-    let unsupported =
-        |message: String| Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).closing();
     packing(headers)?;
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Form::Json) };
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(taken[0]) };
     let kind = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
     let kind = kind.trim_ascii();
-    if kind.eq_ignore_ascii_case(b"application/json") {
-        return Ok(Form::Json);
-    }
-    if may_be_numbers && kind.eq_ignore_ascii_case(numbers::CONTENT_TYPE.as_bytes()) {
-        return Ok(Form::Numbers);
-    }
-    let or = if may_be_numbers { numbers::CONTENT_TYPE } else { "nothing else here" };
-    Err(unsupported(format!("content_type: {value:?}, expected application/json or {or}")))
+    let is_kind = |form: &&Form| kind.eq_ignore_ascii_case(form.content_type().as_bytes());
+    taken.iter().find(is_kind).copied().ok_or_else(|| {
+        let expected: Vec<&str> = taken.iter().map(|form| form.content_type()).collect();
+        let message = format!("content_type: {value:?}, expected {}", expected.join(" or "));
+        Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).closing()
+    })
 }
 
 fn packing(headers: &HeaderMap) -> Result<Packing, Refusal> {

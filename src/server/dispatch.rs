@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
@@ -19,6 +17,8 @@ use tokio::time::timeout_at;
 use crate::error::Error;
 use crate::plan::cost::Way;
 use crate::server::body::{self, Bodies, Form, Received};
+use crate::server::cache::front::Front;
+use crate::server::cache::proxy::{self, Asking};
 use crate::server::call::{Call, Caller, parameter};
 use crate::server::catalog::{Catalog, Entry};
 use crate::server::fair::Turn;
@@ -28,9 +28,10 @@ use crate::server::ledger::{Ledger, Page};
 use crate::server::limits::{Deadlines, HEADER_BYTES, Limits, URI_BYTES};
 use crate::server::metrics::{Gauges, TenantClass};
 use crate::server::qdrant::numbers;
-use crate::server::reply::{Answer, Refusal};
-use crate::server::router::{self, Found, On, Route, Scope};
+use crate::server::reply::{Answer, Refusal, Reply};
+use crate::server::router::{self, Found, Handler, On, Route, Scope};
 use crate::server::routes::ROUTES;
+use crate::server::sent::Sent;
 use crate::server::stages::{Stage, Stopwatch, Taken};
 use crate::server::work::{Task, Work};
 
@@ -52,6 +53,8 @@ pub struct Shared {
     pub gate: Gate,
     /// What is written down.
     pub ledger: Ledger,
+    /// Caches, and the model server behind.
+    pub front: Arc<Front>,
 }
 
 impl Shared {
@@ -73,6 +76,7 @@ impl Shared {
             memory: memory.into_iter().collect(),
             is_degraded: self.gate.ring().trouble().is_some(),
             n_panics: self.work.n_incidents(),
+            cache: self.front.counts(),
         }))
     }
 }
@@ -83,18 +87,19 @@ pub async fn answer(
     request: Request<Incoming>,
     address: IpAddr,
     began: Instant,
-) -> Response<Full<Bytes>> {
+) -> Response<Sent> {
     let mut page = shared.ledger.page(request.method().as_str());
     let (parts, body) = request.into_parts();
     let mut body = Some(body);
     let mut response = match answered(shared, parts, &mut body, (address, began), &mut page).await {
-        Ok(reply) => {
-            page.answered(StatusCode::OK.as_u16(), None);
-            reply.response()
+        Ok(response) => {
+            page.answered(response.status().as_u16(), None);
+            response
         }
         Err(refusal) => {
             page.answered(refusal.status().as_u16(), Some(refusal.code()));
-            refusal.response(began)
+            let speech = page.route.map(Route::speech).unwrap_or_default();
+            refusal.response(speech, began)
         }
     };
     if let Some(unread) = body
@@ -115,7 +120,7 @@ async fn answered(
     body: &mut Option<Incoming>,
     (address, began): (IpAddr, Instant),
     page: &mut Page<'_>,
-) -> Answer {
+) -> Result<Response<Sent>, Refusal> {
     check_head(&parts)?;
     let (route, segments) = router::find(ROUTES, &parts.method, parts.uri.path())?;
     page.route = Some(route);
@@ -123,19 +128,33 @@ async fn answered(
     let query = parts.uri.query().unwrap_or_default().to_owned();
     if route.scope == Scope::Open {
         // What says whether the server lives must not wait for a worker, and asks nothing of anybody.
-        return Job::new((route, segments), query, caller, began).run(shared, None).answer;
+        let job = Job::new((route, segments), query, caller, began);
+        return job.run(shared, None).answer.map(Reply::response);
     }
-    let may_be_numbers = numbers::are_taken_by(route.method, route.path);
-    let form = body::check(&parts.headers, may_be_numbers)?;
+    if let Handler::Upstream(endpoint) = route.handler {
+        return proxy::answered(shared, Asking { parts, caller, endpoint, began }, body).await;
+    }
+    let form = body::check(&parts.headers, forms(route))?;
     let until = until(&query, began)?;
     let unread = body.take().expect("nothing else takes it");
     let body = shared.bodies.read(&parts.headers, unread, shared.deadlines.body).await?;
     let job = Job::new((route, segments), query, caller, began);
     let working = worked(shared, Job { body, form, until, ..job }, page);
-    let Some(until) = until else { return working.await };
+    let Some(until) = until else { return working.await.map(Reply::response) };
     // What waits is forgotten; a worker that has begun ends its part, of which nobody is told.
     let answer = timeout_at(tokio::time::Instant::from_std(until), working).await;
-    answer.unwrap_or_else(|_| Err(Refusal::timeout(began, until)))
+    answer.unwrap_or_else(|_| Err(Refusal::timeout(began, until))).map(Reply::response)
+}
+
+/// What the body of a route may be; the first if nothing is said.
+fn forms(route: &Route) -> &'static [Form] {
+    if route.path.ends_with("/binary") {
+        return &[Form::Bytes];
+    }
+    match numbers::are_taken_by(route.method, route.path) {
+        true => &[Form::Json, Form::Numbers],
+        false => &[Form::Json],
+    }
 }
 
 /// When the client does not wait any longer, if it says so.
@@ -309,7 +328,10 @@ impl Job {
             watch,
             until: self.until,
         };
-        let answer = (route.handler)(&call);
+        let answer = match route.handler {
+            Handler::Worker(handler) => handler(&call),
+            Handler::Upstream(_) => unreachable!("no worker is taken for it"),
+        };
         if self.writing.is_some() {
             call.entry().mark_changed();
         }

@@ -99,3 +99,28 @@ impl Default for Deadlines {
         Self { head, body, idle, write, stop }
     }
 }
+
+/// Bytes of a model's answer that are read at once, to be remembered; a longer one passes through and is not.
+pub const ANSWER_BYTES: usize = 8 << 20;
+
+/// How long a model server is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// A connection to it.
+    pub connect: Duration,
+    /// The head of its answer: a model that is not streamed thinks first.
+    pub head: Duration,
+    /// The next piece of its answer.
+    pub idle: Duration,
+    /// Another request that asks the same, before this one asks for itself.
+    pub equal: Duration,
+    /// The vector of a text, before the request goes on without.
+    pub embed: Duration,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        let [connect, head, idle, equal, embed] = [5, 600, 300, 60, 2].map(Duration::from_secs);
+        Self { connect, head, idle, equal, embed }
+    }
+}

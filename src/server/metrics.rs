@@ -100,6 +100,19 @@ pub struct Gauges {
     pub is_degraded: bool,
     /// Panics that were contained, since the server began.
     pub n_panics: u64,
+    /// Requests for the model.
+    pub cache: CacheCounts,
+}
+
+/// What became of requests for the model.
+#[derive(Clone, Debug, Default)]
+pub struct CacheCounts {
+    /// By how they were answered.
+    pub outcomes: Vec<(&'static str, u64)>,
+    /// Those that went to the model because memory could not be asked, by why.
+    pub failures: Vec<(&'static str, u64)>,
+    /// Different requests that are on their way.
+    pub n_on_their_way: u64,
 }
 
 /// All that is counted and timed.
@@ -204,8 +217,26 @@ impl Gauges {
         for (part, n_bytes) in &self.memory {
             text.sample("memory_bytes", &[("part", part)], *n_bytes)?;
         }
+        self.cache.write(text)?;
         let about = "1 if something is worse than it should be.";
         text.single("degraded", "gauge", about, u64::from(self.is_degraded))
+    }
+}
+
+impl CacheCounts {
+    fn write(&self, text: &mut Text) -> fmt::Result {
+        let about = "Requests for the model, by how they were answered.";
+        text.head("cache_requests_total", "counter", about)?;
+        for (outcome, n) in &self.outcomes {
+            text.sample("cache_requests_total", &[("outcome", outcome)], *n)?;
+        }
+        let about = "Requests that went to the model because memory could not be asked, by why.";
+        text.head("cache_fail_open_total", "counter", about)?;
+        for (why, n) in &self.failures {
+            text.sample("cache_fail_open_total", &[("reason", why)], *n)?;
+        }
+        let about = "Different requests that the model is asked at the moment.";
+        text.single("cache_flights", "gauge", about, self.n_on_their_way)
     }
 }
 
@@ -386,8 +417,19 @@ mod tests {
         metrics.observe(&Observed { status: 429, ..ok });
         let load = Load { n_waiting: 3, n_running: 2, n_users: 4 };
         let memory = vec![("rows", 1 << 20), ("odd \"part\"\\", 7)];
-        let gauges =
-            Gauges { load: Some(load), n_collections: 9, memory, is_degraded: true, n_panics: 1 };
+        let cache = CacheCounts {
+            outcomes: vec![("HIT", 4), ("MISS", 0)],
+            failures: vec![("embedder_down", 2)],
+            n_on_their_way: 3,
+        };
+        let gauges = Gauges {
+            load: Some(load),
+            n_collections: 9,
+            memory,
+            is_degraded: true,
+            n_panics: 1,
+            cache,
+        };
         let text = metrics.text(&gauges);
         let samples = samples(&text);
         let of = |status: u16| {
@@ -402,6 +444,9 @@ mod tests {
             ("nearkin_workers_busy", 2.0),
             ("nearkin_users_active", 4.0),
             ("nearkin_collections", 9.0),
+            ("nearkin_cache_requests_total{outcome=\"HIT\"}", 4.0),
+            ("nearkin_cache_fail_open_total{reason=\"embedder_down\"}", 2.0),
+            ("nearkin_cache_flights", 3.0),
             ("nearkin_degraded", 1.0),
             ("nearkin_panics_total", 1.0),
             ("nearkin_audit_failures_total", 0.0),

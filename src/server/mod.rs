@@ -11,6 +11,7 @@
 mod aliases;
 pub mod audit;
 mod body;
+pub mod cache;
 mod call;
 mod catalog;
 mod crowd;
@@ -27,6 +28,7 @@ pub mod qdrant;
 mod reply;
 mod router;
 mod routes;
+mod sent;
 mod serve;
 pub mod stages;
 mod ui;
@@ -34,6 +36,7 @@ mod upkeep;
 mod watched;
 mod work;
 
+pub use cache::front::FrontSettings;
 pub use router::{On, Scope};
 pub use routes::listed;
 pub use serve::{ServeSettings, Server};

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -11,13 +10,27 @@ use serde_json::json;
 
 use crate::error::{Error, ErrorKind};
 use crate::server::keys;
+use crate::server::sent::Sent;
 
 /// What a handler gives: an answer, or why there is none.
 pub type Answer = Result<Reply, Refusal>;
 
+/// Whose form a refusal has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speech {
+    /// Qdrant's, and ours.
+    #[default]
+    Qdrant,
+    /// OpenAI's, with that of all others beside it.
+    OpenAi,
+    /// LangCache's.
+    LangCache,
+}
+
 /// A body with its type.
 #[derive(Debug)]
 pub struct Reply {
+    status: StatusCode,
     content_type: &'static str,
     headers: &'static [(HeaderName, &'static str)],
     body: Bytes,
@@ -48,13 +61,24 @@ impl Reply {
             let message = format!("json_unwritable: {error}");
             Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message)
         })?;
-        Ok(Self { content_type: "application/json", headers: &[], body: body.into() })
+        let (status, content_type) = (StatusCode::OK, "application/json");
+        Ok(Self { status, content_type, headers: &[], body: body.into() })
     }
 
     /// Plain text.
     pub fn text(text: impl Into<String>) -> Self {
-        let body = text.into().into();
-        Self { content_type: "text/plain; charset=utf-8", headers: &[], body }
+        let (status, body) = (StatusCode::OK, text.into().into());
+        Self { status, content_type: "text/plain; charset=utf-8", headers: &[], body }
+    }
+
+    /// It is done, and there is nothing to say of it.
+    pub fn nothing() -> Self {
+        Self { body: Bytes::new(), ..Self::text("") }.with_status(StatusCode::NO_CONTENT)
+    }
+
+    /// The same with another status than 200.
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
     }
 
     /// A file of ours for browsers, and what it may do there.
@@ -63,12 +87,14 @@ impl Reply {
         headers: &'static [(HeaderName, &'static str)],
         text: &'static str,
     ) -> Self {
-        Self { content_type, headers, body: Bytes::from_static(text.as_bytes()) }
+        let body = Bytes::from_static(text.as_bytes());
+        Self { status: StatusCode::OK, content_type, headers, body }
     }
 
     /// As it is sent.
-    pub fn response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(self.body));
+    pub fn response(self) -> Response<Sent> {
+        let mut response = Response::new(Sent::whole(self.body));
+        *response.status_mut() = self.status;
         let content_type = HeaderValue::from_static(self.content_type);
         response.headers_mut().insert(CONTENT_TYPE, content_type);
         for (name, value) in self.headers {
@@ -139,11 +165,24 @@ impl Refusal {
         self.status
     }
 
-    /// As it is sent.
-    pub fn response(&self, began: Instant) -> Response<Full<Bytes>> {
+    /// As it is sent to clients of that API.
+    pub fn response(&self, speech: Speech, began: Instant) -> Response<Sent> {
         let time = began.elapsed().as_secs_f64();
-        let body = json!({"status": {"error": self.message}, "time": time}).to_string();
-        let mut response = Response::new(Full::new(Bytes::from(body)));
+        let body = match speech {
+            Speech::Qdrant => json!({"status": {"error": self.message}, "time": time}),
+            Speech::OpenAi => json!({
+                "error": {"message": self.message, "type": "nearkin", "param": null, "code": self.code()},
+                "status": {"error": self.message},
+                "time": time,
+            }),
+            Speech::LangCache => json!({
+                "title": self.code(),
+                "type": format!("/errors/{}", problem(self.status)),
+                "status": self.status.as_u16(),
+                "detail": self.message,
+            }),
+        };
+        let mut response = Response::new(Sent::whole(Bytes::from(body.to_string())));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -171,6 +210,20 @@ impl From<keys::refusal::Refusal> for Refusal {
             Some(seconds) => refusal.with(RETRY_AFTER, seconds.to_string()),
             None => refusal,
         }
+    }
+}
+
+/// The word of LangCache's API for what a status means.
+fn problem(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::BAD_REQUEST => "invalid-data",
+        StatusCode::UNAUTHORIZED => "authentication-failed",
+        StatusCode::FORBIDDEN => "insufficient-permissions",
+        StatusCode::NOT_FOUND => "resource-not-found",
+        StatusCode::PAYLOAD_TOO_LARGE => "payload-too-large",
+        StatusCode::FAILED_DEPENDENCY => "resource-unavailable",
+        StatusCode::TOO_MANY_REQUESTS => "too-many-requests",
+        _ => "unexpected-error",
     }
 }
 

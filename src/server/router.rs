@@ -3,9 +3,10 @@
 use hyper::header::ALLOW;
 use hyper::{Method, StatusCode};
 
+use crate::server::cache::identity::Endpoint;
 use crate::server::call::Call;
 use crate::server::keys::{self, rule::Need};
-use crate::server::reply::{Answer, Refusal};
+use crate::server::reply::{Answer, Refusal, Speech};
 
 /// What a key must allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,14 +57,35 @@ pub enum On {
 pub struct Route {
     /// The method.
     pub method: &'static str,
-    /// The path: a segment in braces stands for any; `{collection}` is a collection or an alias of one.
+    /// The path: a segment in braces stands for any, `{+path}` at the end for all that follows; `{collection}` is a collection or
+    /// an alias of one.
     pub path: &'static str,
     /// What a key must allow.
     pub scope: Scope,
     /// What it works on.
     pub on: On,
     /// What answers.
-    pub handler: fn(&Call<'_>) -> Answer,
+    pub handler: Handler,
+}
+
+impl Route {
+    /// The form of its refusals.
+    pub fn speech(&self) -> Speech {
+        match self.handler {
+            Handler::Upstream(_) => Speech::OpenAi,
+            Handler::Worker(_) if self.path.starts_with("/v1/caches/") => Speech::LangCache,
+            Handler::Worker(_) => Speech::Qdrant,
+        }
+    }
+}
+
+/// What answers a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Handler {
+    /// A worker.
+    Worker(fn(&Call<'_>) -> Answer),
+    /// Memory, or else the model server behind; no worker is held meanwhile. Without an endpoint only the latter.
+    Upstream(Option<Endpoint>),
 }
 
 /// A route that was found, and the segments that stand in its braces, decoded.
@@ -98,6 +120,13 @@ fn matched(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, Strin
     loop {
         match (patterns.next(), segments.next()) {
             (None, None) => return Some(found),
+            (Some("{+path}"), Some(segment)) => {
+                let all: Vec<&str> = [segment].into_iter().chain(segments).collect();
+                // Whoever this is passed on to must not read another path of it.
+                all.iter().map(|segment| decoded(segment)).collect::<Option<Vec<_>>>()?;
+                found.push(("+path", all.join("/")));
+                return Some(found);
+            }
             (Some(pattern), Some(segment)) => {
                 let name = pattern.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
                 match name {
@@ -158,6 +187,12 @@ mod tests {
             "/collections/%f/points/7",
             "/collections/%zz/points/7",
         ] {
+            assert_eq!(of(path), None, "{path}");
+        }
+        let of = |path| matched("/v1/{+path}", path);
+        assert_eq!(of("/v1/models/a%20b").unwrap(), [("+path", "models/a%20b".to_owned())]);
+        for path in ["/v1", "/v1/", "/v1//a", "/v1/a/../b", "/v1/a/%2e%2e/b", "/v1/a%2fb", "/v2/a"]
+        {
             assert_eq!(of(path), None, "{path}");
         }
     }

@@ -3,13 +3,15 @@
 use hyper::StatusCode;
 use serde_json::json;
 
+use crate::server::cache::identity::Endpoint;
+use crate::server::cache::{langcache, own};
 use crate::server::call::Call;
 use crate::server::qdrant::{
     aliases, batch, collections, explain, indexes, payload, points, queries, read, search, stats,
     upsert,
 };
 use crate::server::reply::{Answer, Refusal, Reply};
-use crate::server::router::{On, Route, Scope};
+use crate::server::router::{Handler, On, Route, Scope};
 use crate::server::{openapi, ui};
 
 /// The version of that API's servers that clients compare with their own.
@@ -21,7 +23,17 @@ const fn route(
     (scope, on): (Scope, On),
     handler: fn(&Call<'_>) -> Answer,
 ) -> Route {
-    Route { method, path, scope, on, handler }
+    Route { method, path, scope, on, handler: Handler::Worker(handler) }
+}
+
+/// A route that is answered from memory, or by the model server behind.
+const fn proxied(
+    method: &'static str,
+    path: &'static str,
+    scope: Scope,
+    endpoint: Option<Endpoint>,
+) -> Route {
+    Route { method, path, scope, on: On::Server, handler: Handler::Upstream(endpoint) }
 }
 
 const OPEN: (Scope, On) = (Scope::Open, On::Server);
@@ -33,6 +45,7 @@ const ADMIN: (Scope, On) = (Scope::Admin, On::Change);
 const STATS: (Scope, On) = (Scope::Admin, On::Collection);
 const MAKE: (Scope, On) = (Scope::Admin, On::Name);
 const ADMIN_ALL: (Scope, On) = (Scope::Admin, On::Server);
+const WRITE_ALL: (Scope, On) = (Scope::Write, On::Server);
 
 /// All routes; of two that fit a path the first is taken.
 pub const ROUTES: &[Route] = &[
@@ -46,6 +59,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/ui/page.css", OPEN, ui::style),
     route("GET", "/ui/page.js", OPEN, ui::script),
     route("GET", "/ui/draw.js", OPEN, ui::drawing),
+    route("GET", "/ui/cache.js", OPEN, ui::caches),
     route("GET", "/collections", LIST, collections::list),
     route("GET", "/aliases", LIST, aliases::list),
     route("POST", "/collections/aliases", ADMIN_ALL, aliases::change),
@@ -123,6 +137,30 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/collections/{collection}/snapshots", READ, no_snapshots),
     route("POST", "/collections/{collection}/snapshots", ADMIN, no_snapshots),
     route("PUT", "/collections/{collection}/snapshots/recover", ADMIN, no_snapshots),
+    route("GET", "/v1/cache", ADMIN_ALL, own::list),
+    route("PUT", "/v1/cache/{cache}", ADMIN_ALL, own::create),
+    route("POST", "/v1/cache/{cache}/lookup", LIST, own::lookup),
+    route("POST", "/v1/cache/{cache}/lookup/binary", LIST, own::lookup_binary),
+    route("POST", "/v1/cache/{cache}/insert", WRITE_ALL, own::insert),
+    route("POST", "/v1/cache/{cache}/insert/binary", WRITE_ALL, own::insert_binary),
+    route("POST", "/v1/cache/{cache}/invalidate", WRITE_ALL, own::invalidate),
+    route("POST", "/v1/cache/{cache}/explain", ADMIN_ALL, own::explain),
+    route("GET", "/v1/cache/{cache}/stats", ADMIN_ALL, own::stats),
+    route("GET", "/v1/cache/{cache}/policy", ADMIN_ALL, own::policy),
+    route("GET", "/v1/cache/{cache}/decisions", ADMIN_ALL, own::decisions),
+    route("POST", "/v1/caches/{cache}/entries/search", LIST, langcache::search),
+    route("POST", "/v1/caches/{cache}/conversations/search", LIST, langcache::search_conversation),
+    route("POST", "/v1/caches/{cache}/entries", WRITE_ALL, langcache::store),
+    route("DELETE", "/v1/caches/{cache}/entries", WRITE_ALL, langcache::delete_by_attributes),
+    route("DELETE", "/v1/caches/{cache}/entries/{entry}", WRITE_ALL, langcache::delete),
+    route("POST", "/v1/caches/{cache}/flush", WRITE_ALL, langcache::flush),
+    proxied("POST", "/v1/chat/completions", Scope::Read, Some(Endpoint::Chat)),
+    proxied("POST", "/v1/completions", Scope::Read, Some(Endpoint::Completions)),
+    proxied("POST", "/v1/responses", Scope::Read, Some(Endpoint::Responses)),
+    proxied("POST", "/v1/embeddings", Scope::Read, Some(Endpoint::Embeddings)),
+    proxied("GET", "/v1/{+path}", Scope::Read, None),
+    proxied("POST", "/v1/{+path}", Scope::Write, None),
+    proxied("DELETE", "/v1/{+path}", Scope::Write, None),
 ];
 
 /// Method, path and scope of every route: what tests of keys go through.

@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::server::audit::Audit;
 use crate::server::body::Bodies;
+use crate::server::cache::front::{Front, FrontSettings};
 use crate::server::catalog::{Catalog, Opening};
 use crate::server::crowd::{Crowd, Member};
 use crate::server::dispatch::{Shared, answer};
@@ -71,6 +72,8 @@ pub struct ServeSettings {
     pub log: Log,
     /// What tells the time.
     pub clock: Arc<dyn Clock>,
+    /// Its caches, and the model server behind.
+    pub front: FrontSettings,
 }
 
 /// A server that runs in threads of its own, until it is stopped or dropped.
@@ -88,14 +91,26 @@ impl Server {
     /// `insecure_bind` if others could reach it without a key; `locked` if another has the folder; those of keys, of the folder
     /// and of the socket.
     pub fn start(settings: ServeSettings) -> Result<Self> {
-        let ServeSettings { data, bind, pool, budget_bytes, deadlines, limits, hosts, log, clock } =
-            settings;
+        let ServeSettings {
+            data,
+            bind,
+            pool,
+            budget_bytes,
+            deadlines,
+            limits,
+            hosts,
+            log,
+            clock,
+            front,
+        } = settings;
         let ring = Ring::open(&data)?;
         check_bind(bind, ring.has_keys())?;
         let n_cores = pool.current_num_threads();
         let n_workers = limits.workers.unwrap_or(2 * n_cores.max(2));
+        let front_pool = Arc::clone(&pool);
         let catalog = Arc::new(Catalog::open(&data, Opening { pool, budget_bytes })?);
         let audit = Audit::open(&data.join(AUDIT))?;
+        let front = Arc::new(Front::open(&data, front, &front_pool)?);
         let runtime = runtime(limits.connections + n_workers).at("start threads of", &data)?;
         let socket = |error: std::io::Error| {
             Error::new(ErrorKind::Io, "bind", format!("cannot listen at {bind}: {error}"))
@@ -112,7 +127,9 @@ impl Server {
             is_ready: AtomicBool::new(false),
             gate: Gate::new(ring, Sites::new(bind.ip(), hosts)),
             ledger: Ledger::new(clock, log, audit)?,
+            front,
         });
+        shared.front.note().iter().for_each(|note| shared.ledger.note(note));
         let own = Arc::clone(&shared);
         let thread = std::thread::spawn(move || run(runtime, listener, &own, stopped));
         Ok(Self { address, stop, thread: Some(thread), shared })
@@ -177,12 +194,14 @@ fn run(
         let opening = Arc::clone(shared);
         tokio::task::spawn_blocking(move || open_all(&opening));
         let keeping = tokio::spawn(upkeep::keep(Arc::clone(&shared.catalog)));
+        let keeping_caches = tokio::spawn(upkeep::keep_caches(Arc::clone(shared)));
         let n_connections = shared.limits.connections;
         let connections = Arc::new(Semaphore::new(n_connections));
         let accepting = accept(&listener, shared, &connections, &stopped);
         first(accepting, until(stopped.clone())).await;
         drop(listener);
         keeping.abort();
+        keeping_caches.abort();
         let all = connections.acquire_many(n_connections as u32);
         timeout(deadline, all).await.is_ok()
     });
@@ -254,8 +273,7 @@ async fn serve(
         async move {
             phase.answering();
             let response = answer(&shared, request, address, Instant::now()).await;
-            phase.answered();
-            Ok::<_, std::convert::Infallible>(response)
+            Ok::<_, std::convert::Infallible>(response.map(|body| body.told_to(&phase)))
         }
     });
     let mut http = http1::Builder::new();

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use crate::error::Result;
 use crate::server::catalog::{Catalog, Entry};
+use crate::server::dispatch::Shared;
 
 /// How often changed collections are looked at.
 const EVERY: Duration = Duration::from_secs(1);
@@ -21,6 +22,28 @@ pub async fn keep(catalog: Arc<Catalog>) {
                 look(entry).await;
             }
         }
+    }
+}
+
+/// Follows the file of cache policies and lets go of answers that have had their time, for ever.
+pub async fn keep_caches(shared: Arc<Shared>) {
+    loop {
+        sleep(EVERY).await;
+        let own = Arc::clone(&shared);
+        let kept = spawn_blocking(move || {
+            match own.front.caches().follow() {
+                Ok(true) => own.ledger.note("the cache policies were read again"),
+                Ok(false) => {}
+                Err(error) => {
+                    own.ledger.note(&format!("the cache policies stay what they were: {error}"))
+                }
+            }
+            if let Err(error) = own.front.caches().upkeep() {
+                own.ledger.note(&format!("caches could not be swept: {error}"));
+            }
+        });
+        // A panic there was said where it happened.
+        let _ = kept.await;
     }
 }
 

@@ -158,7 +158,7 @@ mod tests {
                 (0..QUEUE + 2).map(|_| work.place(&local).unwrap()).collect();
             let refusal = work.place(&local).err().unwrap();
             assert_eq!(refusal.status(), StatusCode::TOO_MANY_REQUESTS);
-            let response = refusal.response(std::time::Instant::now());
+            let response = refusal.response(Default::default(), std::time::Instant::now());
             assert_eq!(response.headers()["retry-after"], "1");
             assert!(work.place(&Caller::nobody()).is_err(), "the same user");
             places.pop();

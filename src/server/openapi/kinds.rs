@@ -44,14 +44,19 @@ pub fn components() -> Value {
     let bearer = json!({"type": "http", "scheme": "bearer"});
     json!({
         "schemas": schemas(),
-        "responses": {"Refused": {
-            "description": "It is not done: the message says what was expected and what was received.",
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}},
-        }},
+        "responses": {"Refused": refused("Refusal"), "Problem": refused("Problem")},
         "securitySchemes": {
             "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
             "bearer": bearer,
         },
+    })
+}
+
+fn refused(kind: &str) -> Value {
+    let schema = json!({"$ref": format!("#/components/schemas/{kind}")});
+    json!({
+        "description": "It is not done: the message says what was expected and what was received.",
+        "content": {"application/json": {"schema": schema}},
     })
 }
 
@@ -83,6 +88,7 @@ fn schemas() -> Value {
         "WithVector": {"type": ["boolean", "array", "null"]},
         "Plan": open("way!:Text exact!:Boolean planned:Text predicted_us:Object took_us!:Number \
             matches!:Whole compared:Any returned!:Whole filter:Object"),
+        "Problem": of_keys("title!:Text type!:Text status!:Whole detail!:Text"),
         "Refusal": {
             "type": "object",
             "required": ["status", "time"],

@@ -14,7 +14,7 @@ use crate::server::call::Call;
 use crate::server::openapi::kinds::{components, of_keys, of_kind};
 use crate::server::openapi::told::{Gives, TOLD, Told};
 use crate::server::qdrant::numbers;
-use crate::server::reply::{Answer, Reply};
+use crate::server::reply::{Answer, Reply, Speech};
 use crate::server::router::{On, Route, Scope};
 use crate::server::routes::ROUTES;
 
@@ -109,17 +109,25 @@ fn parameters(route: &Route) -> Vec<Value> {
 }
 
 fn responses(route: &Route, told: Option<&Told>) -> Value {
-    let refused = json!({"$ref": "#/components/responses/Refused"});
+    let refused = match route.speech() {
+        Speech::LangCache => json!({"$ref": "#/components/responses/Problem"}),
+        Speech::Qdrant | Speech::OpenAi => json!({"$ref": "#/components/responses/Refused"}),
+    };
     let (content_type, schema) = match told.map(|told| told.gives) {
         Some(Gives::Refusal) => return json!({"400": refused.clone(), "default": refused}),
         Some(Gives::Result(spec)) => ("application/json", enveloped(spec)),
-        Some(Gives::Own(spec)) => ("application/json", of_answer(spec)),
+        Some(Gives::Own(spec) | Gives::Made(spec)) => ("application/json", of_answer(spec)),
+        Some(Gives::Nothing) => {
+            return json!({"204": {"description": "It is done."}, "default": refused});
+        }
         Some(Gives::Text(content_type)) => (content_type, json!({"type": "string"})),
         None => ("application/json", json!({})),
     };
     let mut content = Map::new();
     content.insert(content_type.to_owned(), json!({"schema": schema}));
-    let mut responses = json!({"200": {"description": "It is done.", "content": content}});
+    let is_made = matches!(told.map(|told| told.gives), Some(Gives::Made(_)));
+    let status = if is_made { "201" } else { "200" };
+    let mut responses = json!({status: {"description": "It is done.", "content": content}});
     if route.on != On::Server || route.scope != Scope::Open {
         responses["default"] = refused;
     }

@@ -10,6 +10,10 @@ pub enum Gives {
     Result(&'static str),
     /// JSON of its own form: these keys.
     Own(&'static str),
+    /// The same of something that was made: 201.
+    Made(&'static str),
+    /// Nothing but that it is done: 204.
+    Nothing,
     /// Text of this type.
     Text(&'static str),
     /// A refusal, always: what that API has and this server has not.
@@ -41,7 +45,7 @@ const fn told(
     Told { method, path, about, body, gives }
 }
 
-use Gives::{Own, Refusal, Result, Text};
+use Gives::{Made, Nothing, Own, Refusal, Result, Text};
 
 const PLAIN: Gives = Text("text/plain");
 const DONE: Gives = Result("Boolean");
@@ -84,6 +88,14 @@ const NEW: &str = "vectors:Any shard_number:Any sharding_method:Any replication_
 const CHANGE: &str = "vectors:Object optimizers_config:Any params:Object hnsw_config:Any \
     quantization_config:Any sparse_vectors:Any strict_mode_config:Any metadata:Any";
 
+const LOOKUP: &str = "text:Text vector:Number[] exact:Text model:Text category:Text user:Text \
+    partition:Text max_age_s:Number threshold:Number lookups:Object[]";
+const EXPLAIN_LOOKUP: &str = "text:Text vector:Number[] exact:Text model:Text category:Text \
+    user:Text partition:Text max_age_s:Number threshold:Number";
+const INSERT: &str = "text:Text vector:Number[] exact:Text model:Text category:Text user:Text \
+    partition:Text answer:Any attributes:Object tags:Text[] ttl_s:Number saved_ms:Whole \
+    saved_tokens:Whole entries:Object[]";
+
 /// All routes, in the order of the table of routes.
 pub const TOLD: &[Told] = &[
     told(
@@ -108,6 +120,7 @@ pub const TOLD: &[Told] = &[
     told("GET", "/ui/page.css", "How that page looks.", "", Text("text/css")),
     told("GET", "/ui/page.js", "What that page does.", "", Text("text/javascript")),
     told("GET", "/ui/draw.js", "How that page draws.", "", Text("text/javascript")),
+    told("GET", "/ui/cache.js", "What that page shows of caches.", "", Text("text/javascript")),
     told("GET", "/collections", "The names of collections.", "", Result("collections:Object[]")),
     told("GET", "/aliases", "All aliases.", "", Result("aliases:Object[]")),
     told(
@@ -416,4 +429,133 @@ pub const TOLD: &[Told] = &[
         "",
         Refusal,
     ),
+    told("GET", "/v1/cache", "The names of caches.", "", Result("caches:Text[]")),
+    told(
+        "PUT",
+        "/v1/cache/{cache}",
+        "Makes a cache: for texts, or for vectors of this length.",
+        "dim:Whole embedder:Text",
+        DONE,
+    ),
+    told(
+        "POST",
+        "/v1/cache/{cache}/lookup",
+        "Whether a question like this was answered, or several.",
+        LOOKUP,
+        Result("Object"),
+    ),
+    told(
+        "POST",
+        "/v1/cache/{cache}/lookup/binary",
+        "The same with vectors as bytes behind the object (application/octet-stream).",
+        "",
+        Result("verdicts:Object[]"),
+    ),
+    told(
+        "POST",
+        "/v1/cache/{cache}/insert",
+        "Remembers an answer, or several.",
+        INSERT,
+        Result("Object"),
+    ),
+    told(
+        "POST",
+        "/v1/cache/{cache}/insert/binary",
+        "The same with vectors as bytes behind the object (application/octet-stream).",
+        "",
+        Result("entries:Object[]"),
+    ),
+    told(
+        "POST",
+        "/v1/cache/{cache}/invalidate",
+        "Forgets answers, of the tenant of the key: exactly one of the ways to say which.",
+        "id:Whole tag:Text category:Text writer:Text attributes:Object user:Text model:Text \
+         all:Boolean all_tenants:Boolean",
+        Result("removed:Whole"),
+    ),
+    told(
+        "POST",
+        "/v1/cache/{cache}/explain",
+        "Why a question is answered or not, and what is near; nothing is counted.",
+        EXPLAIN_LOOKUP,
+        Result("Object"),
+    ),
+    told(
+        "GET",
+        "/v1/cache/{cache}/stats",
+        "What a cache holds and did, by category.",
+        "",
+        Result("Object"),
+    ),
+    told("GET", "/v1/cache/{cache}/policy", "The policies in force.", "", Result("Object")),
+    told(
+        "GET",
+        "/v1/cache/{cache}/decisions",
+        "What was decided lately, and why.",
+        "",
+        Result("decisions:Object[]"),
+    ),
+    told(
+        "POST",
+        "/v1/caches/{cache}/entries/search",
+        "Whether a prompt like this was answered, as LangCache's clients ask.",
+        "prompt!:Text similarityThreshold:Number searchStrategies:Text[] attributes:Object \
+         maxResults:Whole",
+        Own("data:Object[]"),
+    ),
+    told(
+        "POST",
+        "/v1/caches/{cache}/conversations/search",
+        "The same for the last question of a conversation.",
+        "prompt!:Text similarityThreshold:Number searchStrategies:Text[] attributes:Object \
+         maxResults:Whole context:Text[]",
+        Own("actualPrompt:Text data:Object[]"),
+    ),
+    told(
+        "POST",
+        "/v1/caches/{cache}/entries",
+        "Remembers an answer to a prompt.",
+        "prompt!:Text response!:Text attributes:Object ttlMillis:Whole",
+        Made("entryId:Text"),
+    ),
+    told(
+        "DELETE",
+        "/v1/caches/{cache}/entries",
+        "Forgets what has all of these attributes.",
+        "attributes!:Object",
+        Own("deletedEntriesCount:Whole"),
+    ),
+    told("DELETE", "/v1/caches/{cache}/entries/{entry}", "Forgets an entry.", "", Nothing),
+    told("POST", "/v1/caches/{cache}/flush", "Forgets all of the key's tenant.", "", Nothing),
+    told(
+        "POST",
+        "/v1/chat/completions",
+        "A message of the model behind, or one that was given before: see x-cache.",
+        "",
+        Own("id:Text object:Text created:Whole model:Text choices:Object[] usage:Object"),
+    ),
+    told(
+        "POST",
+        "/v1/completions",
+        "A text of the model behind, or one that was given before: see x-cache.",
+        "",
+        Own("id:Text object:Text created:Whole model:Text choices:Object[] usage:Object"),
+    ),
+    told(
+        "POST",
+        "/v1/responses",
+        "A response of the model behind, or one that was given before: see x-cache.",
+        "",
+        Own("id:Text object:Text status:Text model:Text output:Object[] usage:Object"),
+    ),
+    told(
+        "POST",
+        "/v1/embeddings",
+        "Vectors of the model behind, or equal ones that were given before: see x-cache.",
+        "",
+        Own("object:Text model:Text data:Object[] usage:Object"),
+    ),
+    told("GET", "/v1/{+path}", "Passed on to the model server behind.", "", Own("object:Text")),
+    told("POST", "/v1/{+path}", "Passed on to the model server behind.", "", Own("object:Text")),
+    told("DELETE", "/v1/{+path}", "Passed on to the model server behind.", "", Own("object:Text")),
 ];

@@ -30,16 +30,23 @@ pub fn body<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Refusal> {
 /// # Errors
 /// As of [`body`].
 pub fn unread<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Refusal> {
-    if call.body.is_empty() {
+    call.watch.time(Stage::Parse, || from_bytes(call.body))
+}
+
+/// As [`body`], of these bytes.
+///
+/// # Errors
+/// As [`body`].
+pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    if bytes.is_empty() {
         return Err(Refusal::bad("json_type: no body, expected an object"));
     }
     // A reader that is made of a sequence would take an array for an object, field by field.
-    let first = call.body.iter().find(|byte| !byte.is_ascii_whitespace());
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     if matches!(first, Some(b'[')) {
         return Err(Refusal::bad("json_type: an array, expected an object"));
     }
-    let read = call.watch.time(Stage::Parse, || serde_json::from_slice(call.body));
-    read.map_err(|error| {
+    serde_json::from_slice(bytes).map_err(|error| {
         let text = error.to_string();
         if ["numbers_reference: ", "vector_not_finite: "].iter().any(|code| text.starts_with(code))
         {

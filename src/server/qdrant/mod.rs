@@ -13,7 +13,7 @@ mod config;
 pub mod explain;
 mod id;
 pub mod indexes;
-mod json;
+pub mod json;
 pub mod numbers;
 pub mod payload;
 pub mod points;

@@ -36,6 +36,11 @@ pub fn script(_: &Call<'_>) -> Answer {
     Ok(Reply::file("text/javascript; charset=utf-8", HEADERS, include_str!("page.js")))
 }
 
+/// `GET /ui/cache.js`
+pub fn caches(_: &Call<'_>) -> Answer {
+    Ok(Reply::file("text/javascript; charset=utf-8", HEADERS, include_str!("cache.js")))
+}
+
 /// `GET /ui/draw.js`
 pub fn drawing(_: &Call<'_>) -> Answer {
     Ok(Reply::file("text/javascript; charset=utf-8", HEADERS, include_str!("draw.js")))

@@ -1,5 +1,6 @@
 // The page: asks the routes that clients ask, and shows what they say. Texts of the server are only ever text.
 
+import { caches } from "./cache.js";
 import { bar, bytes, count, funnel, html, latency, parts, seconds, shares, weighed } from "./draw.js";
 
 const STEP_MS = 2000;
@@ -160,6 +161,16 @@ async function list() {
     showListed();
   } catch (error) {
     show("collections-error", error);
+  }
+}
+
+// Caches are told to keys that may know of all tenants; to others there is nothing to see.
+async function listCaches() {
+  try {
+    await caches(ask, at);
+    show("cache-error", null);
+  } catch (error) {
+    show("cache-error", /^40[13] /.test(error.message) ? null : error);
   }
 }
 
@@ -358,7 +369,7 @@ async function fromLink() {
 
 async function step(n) {
   if (!stopped && !document.hidden) {
-    await Promise.all([measure(), n % STEPS_PER_LISTING === 0 ? list() : null]);
+    await Promise.all([measure(), listCaches(), n % STEPS_PER_LISTING === 0 ? list() : null]);
   }
   setTimeout(() => step(n + 1), STEP_MS);
 }
@@ -377,7 +388,7 @@ at("key-form").addEventListener("submit", async (event) => {
   key = at("key").value.trim();
   stopped = false;
   before = null;
-  await Promise.all([showVersion(), measure(), list()]);
+  await Promise.all([showVersion(), measure(), list(), listCaches()]);
 });
 at("ask").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -391,6 +402,6 @@ addEventListener("resize", () => {
   showListed();
 });
 
-await Promise.all([showVersion(), measure(), list()]);
+await Promise.all([showVersion(), measure(), list(), listCaches()]);
 await fromLink();
 setTimeout(() => step(1), STEP_MS);

@@ -13,7 +13,7 @@ use nearkin::server::keys::text::Key;
 use nearkin::server::limits::{Deadlines, Limits};
 use nearkin::server::log::Log;
 use nearkin::server::moment::{Clock, Moment};
-use nearkin::server::{Scope, ServeSettings, Server, listed};
+use nearkin::server::{FrontSettings, Scope, ServeSettings, Server, listed};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -73,6 +73,7 @@ fn start(data: &Path, bind: &str, clock: &Arc<Told>, log: &Kept) -> nearkin::Res
         hosts: Vec::new(),
         log: Log::new(Box::new(log.clone())),
         clock: Arc::clone(clock) as Arc<dyn Clock>,
+        front: FrontSettings::default(),
     })
 }
 
@@ -144,7 +145,8 @@ impl Guarded {
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?}"));
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let body: Value = serde_json::from_str(body).unwrap_or(Value::String(body.to_owned()));
-        let error = body["status"]["error"].as_str().unwrap_or_default().to_owned();
+        let error = body["status"]["error"].as_str().or_else(|| body["detail"].as_str());
+        let error = error.unwrap_or_default().to_owned();
         Answered { status, error, body, text }
     }
 

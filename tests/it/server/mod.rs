@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_input;
+mod cache;
 mod collections;
 mod connections;
 mod explain;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use nearkin::server::limits::{Deadlines, Limits};
 use nearkin::server::log::Log;
 use nearkin::server::moment::SystemClock;
-use nearkin::server::{ServeSettings, Server};
+use nearkin::server::{FrontSettings, ServeSettings, Server};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -58,6 +59,7 @@ pub fn server_with(data: &std::path::Path, deadlines: Deadlines, limits: Limits)
         hosts: vec!["x".to_owned()],
         log: Log::new(Box::new(std::io::sink())),
         clock: Arc::new(SystemClock::default()),
+        front: FrontSettings::default(),
     })
     .unwrap()
 }

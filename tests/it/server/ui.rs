@@ -41,6 +41,7 @@ fn the_page_and_its_files_need_no_key_and_may_load_nothing_from_elsewhere() {
         ("/ui/page.css", "text/css; charset=utf-8"),
         ("/ui/page.js", "text/javascript; charset=utf-8"),
         ("/ui/draw.js", "text/javascript; charset=utf-8"),
+        ("/ui/cache.js", "text/javascript; charset=utf-8"),
     ] {
         let answered = http.text("GET", path, "");
         assert_eq!((answered.status, answered.header("content-type")), (200, Some(kind)), "{path}");

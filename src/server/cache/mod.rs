@@ -1,0 +1,34 @@
+//! Answers from memory, over HTTP: before a model server, behind LangCache's API, and by an API of its own.
+//!
+//! In: requests of OpenAI's API and of two others. Out: an answer that was given before, or the model's, which is remembered. A request
+//! for the model goes through `proxy`: `control` reads what its headers say, `identity` (with `canonical` and `turn`) which
+//! question it is, `vectors` where its text lies; `front` asks the cache of `caches`. What is not known goes `upstream`, once for
+//! all that ask the same (`flight`), and passes through `recorded`, which puts a `stream` of `events` together; `kept` says whether it may be
+//! given again, `replay` how. `langcache` and `own` are the other two doors; `decisions` is what was decided and why.
+
+mod arrived;
+mod ask;
+mod binary;
+pub mod caches;
+pub mod canonical;
+pub mod control;
+pub mod decisions;
+mod entries;
+mod events;
+pub mod flight;
+pub mod front;
+pub mod identity;
+pub mod kept;
+pub mod langcache;
+pub mod own;
+pub mod proxy;
+mod question;
+mod recorded;
+mod remember;
+pub mod replay;
+mod shape;
+pub mod stream;
+mod told;
+mod turn;
+pub mod upstream;
+pub mod vectors;
