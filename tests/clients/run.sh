@@ -65,6 +65,9 @@ python=target/clients-venv/bin/python
 suite qdrant-client $python $here/qdrant_sync.py "$url"
 suite 'qdrant-client async' $python $here/qdrant_async.py "$url"
 suite replay $python $here/replay.py "$url"
+export NEARKIN=$binary
+suite openai $python $here/cache_openai.py
+suite langcache $python $here/cache_langcache.py "$url"
 suite differential $python -m differential --url "$url" --seed "$seed" --steps "$steps"
 if command -v npm >/dev/null; then
   install_node target/clients-node
