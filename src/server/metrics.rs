@@ -111,6 +111,8 @@ pub struct CacheCounts {
     pub outcomes: Vec<(&'static str, u64)>,
     /// Those that went to the model because memory could not be asked, by why.
     pub failures: Vec<(&'static str, u64)>,
+    /// Near misses that a judge was asked about, by what came of it.
+    pub judged: Vec<(&'static str, u64)>,
     /// Different requests that are on their way.
     pub n_on_their_way: u64,
 }
@@ -234,6 +236,11 @@ impl CacheCounts {
         text.head("cache_fail_open_total", "counter", about)?;
         for (why, n) in &self.failures {
             text.sample("cache_fail_open_total", &[("reason", why)], *n)?;
+        }
+        let about = "Near misses that a judge was asked about, by what came of it.";
+        text.head("cache_judged_total", "counter", about)?;
+        for (word, n) in &self.judged {
+            text.sample("cache_judged_total", &[("opinion", word)], *n)?;
         }
         let about = "Different requests that the model is asked at the moment.";
         text.single("cache_flights", "gauge", about, self.n_on_their_way)
@@ -420,6 +427,7 @@ mod tests {
         let cache = CacheCounts {
             outcomes: vec![("HIT", 4), ("MISS", 0)],
             failures: vec![("embedder_down", 2)],
+            judged: vec![("same", 5)],
             n_on_their_way: 3,
         };
         let gauges = Gauges {

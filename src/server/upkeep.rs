@@ -1,12 +1,14 @@
 //! What is done while nobody waits: points that came become part of the index, so that searches stay fast.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use crate::cache::CollectionPolicy;
 use crate::error::Result;
+use crate::server::cache::litellm::{self, Swept};
 use crate::server::catalog::{Catalog, Entry};
 use crate::server::dispatch::Shared;
 
@@ -25,25 +27,58 @@ pub async fn keep(catalog: Arc<Catalog>) {
     }
 }
 
+/// How often collections that another program uses as its cache are swept.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
 /// Follows the file of cache policies and lets go of answers that have had their time, for ever.
 pub async fn keep_caches(shared: Arc<Shared>) {
+    let mut next_sweep = Instant::now();
     loop {
         sleep(EVERY).await;
         let own = Arc::clone(&shared);
-        let kept = spawn_blocking(move || {
-            match own.front.caches().follow() {
-                Ok(true) => own.ledger.note("the cache policies were read again"),
-                Ok(false) => {}
-                Err(error) => {
-                    own.ledger.note(&format!("the cache policies stay what they were: {error}"))
+        // A panic there was said where it happened.
+        let _ = spawn_blocking(move || look_at_caches(&own)).await;
+        if Instant::now() >= next_sweep {
+            next_sweep = Instant::now() + SWEEP_EVERY;
+            for (name, policy) in shared.front.caches().policies().collections {
+                if let Some(entry) = shared.catalog.of_name(&name) {
+                    sweep(&shared, entry, policy).await;
                 }
             }
-            if let Err(error) = own.front.caches().upkeep() {
-                own.ledger.note(&format!("caches could not be swept: {error}"));
-            }
-        });
-        // A panic there was said where it happened.
-        let _ = kept.await;
+        }
+    }
+}
+
+fn look_at_caches(shared: &Shared) {
+    let (caches, ledger) = (shared.front.caches(), &shared.ledger);
+    match caches.follow() {
+        Ok(true) => ledger.note("the cache policies were read again"),
+        Ok(false) => {}
+        Err(error) => ledger.note(&format!("the cache policies stay what they were: {error}")),
+    }
+    if let Err(error) = caches.upkeep() {
+        ledger.note(&format!("caches could not be swept: {error}"));
+    }
+}
+
+/// Removes of a collection what its policy says; writes wait.
+async fn sweep(shared: &Arc<Shared>, entry: Arc<Entry>, policy: CollectionPolicy) {
+    let writing = Arc::clone(&entry.writing).lock_owned().await;
+    let now_s = shared.ledger.now().unix_s();
+    let asked = Arc::clone(&entry);
+    let swept = spawn_blocking(move || {
+        let _writing = writing;
+        litellm::sweep(&*asked.collection()?, &policy, now_s)
+    });
+    match swept.await {
+        Ok(Ok(swept)) if swept != Swept::default() => entry.mark_changed(),
+        Ok(Err(error)) => {
+            shared
+                .ledger
+                .note(&format!("collection {:?} could not be swept: {error}", entry.name()));
+        }
+        // Nothing was to go; or a panic, which was said where it happened.
+        _ => {}
     }
 }
 

@@ -12,7 +12,7 @@ class Model(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.asked.append((self.path, body, dict(self.headers)))
+        self.server.asked.append((self.path, body, self.headers))
         n = len(self.server.asked)
         if body["model"] == "fails":
             return self.say({"error": {"message": "overloaded", "type": "server_error", "code": "x"}}, 503)

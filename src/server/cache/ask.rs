@@ -9,6 +9,7 @@ use crate::cache::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::cache::front::{Found, Front, Looked, Missed};
+use crate::server::cache::judge::Near;
 use crate::server::cache::kept::text;
 use crate::server::cache::question::{PROXY, Question};
 
@@ -62,7 +63,10 @@ impl Front {
         missed: &Missed,
     ) -> Result<&'static str> {
         let cache = self.proxied()?;
-        if let (Some(entry), Some(similarity)) = (missed.explore, missed.similarity) {
+        let has_judge = cache.policies().of(question.category()).judge.is_some();
+        if let (Some(entry), Some(similarity), false) =
+            (missed.explore, missed.similarity, has_judge)
+        {
             self.learn(&cache, (entry, similarity), question, answer)?;
         }
         let inserted = cache.insert(NewEntry {
@@ -98,6 +102,53 @@ impl Front {
         let kept = serde_json::from_slice::<Value>(&kept.bytes).unwrap_or_default();
         let said = |answer: &Value| text(question.asked.endpoint, answer).trim().to_owned();
         cache.observe(entry, similarity, said(&kept) == said(answer)).map(drop)
+    }
+
+    /// The question and the answer of an entry, if it is there and of the tenant that asks.
+    ///
+    /// # Errors
+    /// Those of the cache.
+    pub fn known(&self, question: &Question, entry: EntryId) -> Result<Option<(String, Value)>> {
+        let kept = self.proxied()?.entry(entry, question.tenant())?;
+        let known = kept.map(|kept| (kept.text, serde_json::from_slice(&kept.bytes)));
+        Ok(known.and_then(|(text, answer)| Some((text, answer.ok()?))))
+    }
+
+    /// Learns whether the answer of a near entry would have been right; one that would stands in for an answer that is not
+    /// remembered, for what is left of its life.
+    ///
+    /// # Errors
+    /// Those of the cache.
+    pub fn judged(&self, near: &Near, is_same: bool) -> Result<()> {
+        let (cache, question) = (self.proxied()?, &near.question);
+        cache.observe(near.entry, near.similarity, is_same)?;
+        if !is_same || near.has_own {
+            return Ok(());
+        }
+        let identity = identity(question);
+        let (exact, text) = (question.asked.exact, question.asked.text.as_str());
+        let lookup = Lookup::new(&identity, exact, text, near.vector.as_deref());
+        let nearest = cache.explain(&lookup)?.nearest;
+        let Some(left) = nearest.iter().find(|own| own.entry == near.entry).map(|own| own.left)
+        else {
+            return Ok(());
+        };
+        let Some(kept) = cache.entry(near.entry, question.tenant())? else { return Ok(()) };
+        cache.insert(NewEntry {
+            identity,
+            exact,
+            text: question.asked.text.clone(),
+            vector: near.vector.clone(),
+            answer: kept.bytes,
+            attributes: kept.attributes,
+            tags: kept.tags,
+            writer: kept.writer,
+            ttl: Some(left),
+            saved_ms: kept.saved_ms,
+            saved_tokens: kept.saved_tokens,
+            ticket: near.ticket,
+        })?;
+        Ok(())
     }
 
     /// The cache of requests for the model.
@@ -146,6 +197,7 @@ fn missed(miss: &Miss) -> Missed {
         is_off: miss.reason == Reason::CategoryOff,
         vector: None,
         explore: miss.explore,
+        grey: miss.grey,
         ticket: Some(miss.ticket),
     }
 }

@@ -49,6 +49,7 @@ struct Held {
     latest: VecDeque<Decision>,
     outcomes: BTreeMap<Outcome, u64>,
     fail_open: BTreeMap<&'static str, u64>,
+    judged: BTreeMap<&'static str, u64>,
 }
 
 impl Decisions {
@@ -70,6 +71,16 @@ impl Decisions {
     /// Counts a request that went to the model because memory could not be asked.
     pub fn fail_open(&self, why: &'static str) {
         *self.held().fail_open.entry(why).or_default() += 1;
+    }
+
+    /// Counts what came of asking a judge.
+    pub fn judged(&self, word: &'static str) {
+        *self.held().judged.entry(word).or_default() += 1;
+    }
+
+    /// How often judges were asked, by what came of it.
+    pub fn judgements(&self) -> Vec<(&'static str, u64)> {
+        self.held().judged.iter().map(|(&word, &n)| (word, n)).collect()
     }
 
     /// The latest of a cache, the last first.

@@ -15,6 +15,7 @@ use crate::server::cache::canonical::Hash;
 use crate::server::cache::control::Outcome;
 use crate::server::cache::decisions::{Decision, Decisions, shown};
 use crate::server::cache::flight::Flights;
+use crate::server::cache::judge::Judges;
 use crate::server::cache::question::{PROXY, Question};
 use crate::server::cache::replay::Fresh;
 use crate::server::cache::upstream::Upstream;
@@ -93,6 +94,8 @@ pub struct Missed {
     pub vector: Option<Vec<f32>>,
     /// The entry whose answer would have been this one's if it is right: to be learnt from.
     pub explore: Option<EntryId>,
+    /// The entry that is near enough to ask a judge about.
+    pub grey: Option<EntryId>,
     /// What was invalidated before the model was asked.
     pub ticket: Option<u64>,
 }
@@ -100,8 +103,9 @@ pub struct Missed {
 impl Missed {
     /// For this reason, and nothing is known of what is near.
     pub fn of(reason: &'static str) -> Self {
-        let (similarity, threshold, is_off, vector, explore, ticket) = Default::default();
-        Self { reason, similarity, threshold, is_off, vector, explore, ticket }
+        let (similarity, threshold, is_off, vector) = Default::default();
+        let (explore, grey, ticket) = Default::default();
+        Self { reason, similarity, threshold, is_off, vector, explore, grey, ticket }
     }
 }
 
@@ -125,6 +129,7 @@ pub struct Front {
     embed: Choice,
     flights: Flights<Hash, Value>,
     decisions: Decisions,
+    judges: Judges,
     ids: RequestIds,
     waits: Waits,
 }
@@ -146,9 +151,10 @@ impl Front {
         })?;
         let vectors = Vectors::new(embedder, waits.embed);
         let caches = Caches::open(data, policy.as_deref(), Arc::clone(pool))?;
-        let (flights, decisions, ids) =
-            (Flights::default(), Decisions::default(), RequestIds::new()?);
-        let front = Self { caches, upstream, vectors, embed, flights, decisions, ids, waits };
+        let (flights, decisions, judges) = Default::default();
+        let ids = RequestIds::new()?;
+        let front =
+            Self { caches, upstream, vectors, embed, flights, decisions, judges, ids, waits };
         if front.upstream.is_some() {
             let cache = front.caches.made(PROXY, &front.settings())?;
             front.check_embedder(&cache)?;
@@ -198,6 +204,11 @@ impl Front {
     /// How long is waited for what.
     pub fn waits(&self) -> &Waits {
         &self.waits
+    }
+
+    /// Judges of near misses.
+    pub fn judges(&self) -> &Judges {
+        &self.judges
     }
 
     /// What was decided.
@@ -289,6 +300,7 @@ impl Front {
         CacheCounts {
             outcomes: self.decisions.outcomes(),
             failures: self.decisions.failures(),
+            judged: self.decisions.judgements(),
             n_on_their_way: self.flights.n() as u64,
         }
     }

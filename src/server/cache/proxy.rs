@@ -259,7 +259,7 @@ impl Read<'_> {
             Ok(response) => response.into_parts(),
             Err(refusal) => {
                 remembering.nothing("upstream_failed");
-                return Err(refusal);
+                return Err(refusal.with(X_CACHE, outcome.word()));
             }
         };
         let body = if head.status != StatusCode::OK {
@@ -275,7 +275,8 @@ impl Read<'_> {
             let at_end = |answer| -> Keeping { Box::pin(remembering.keep(answer)) };
             Sent::pieces(Recorded::new(arriving, Recorder::new(endpoint), Box::new(at_end)))
         } else {
-            whole(arriving, remembering).await?
+            let whole = whole(arriving, remembering).await;
+            whole.map_err(|refusal| refusal.with(X_CACHE, outcome.word()))?
         };
         let mut response = told::passed(head.status, &head.headers, body);
         told::tell(response.headers_mut(), outcome, reason, None);

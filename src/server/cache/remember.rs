@@ -10,6 +10,7 @@ use crate::server::cache::canonical::Hash;
 use crate::server::cache::control::Outcome;
 use crate::server::cache::flight;
 use crate::server::cache::front::{Missed, Told};
+use crate::server::cache::judge::Near;
 use crate::server::cache::kept::{Kept, kept, n_tokens};
 use crate::server::cache::question::Question;
 use crate::server::dispatch::Shared;
@@ -23,6 +24,7 @@ pub struct Remembering {
     shared: Arc<Shared>,
     question: Arc<Question>,
     missed: Missed,
+    vector: Option<Vec<f32>>,
     lead: Option<Lead>,
     outcome: Outcome,
     began: Instant,
@@ -33,11 +35,12 @@ impl Remembering {
     pub fn new(
         shared: Arc<Shared>,
         question: Arc<Question>,
-        missed: Missed,
+        mut missed: Missed,
         lead: Option<Lead>,
         outcome: Outcome,
     ) -> Self {
-        Self { shared, question, missed, lead, outcome, began: Instant::now() }
+        let vector = missed.vector.take();
+        Self { shared, question, missed, vector, lead, outcome, began: Instant::now() }
     }
 
     /// There is no answer to remember, for this reason.
@@ -58,17 +61,30 @@ impl Remembering {
                 stored
             }
         };
+        self.judge(matches!(&*stored, "new" | "joined"));
         self.decided(stored);
     }
 
+    /// Asks the judge of the category, if it has one and something was near.
+    fn judge(&self, has_own: bool) {
+        let Missed { grey, explore, similarity, ticket, .. } = self.missed;
+        let (Some(entry), Some(similarity)) = (grey.or(explore), similarity) else { return };
+        let front = &self.shared.front;
+        let policies = front.caches().policies();
+        let Some(url) = policies.of(self.question.category()).judge.clone() else { return };
+        let (question, vector) = (Arc::clone(&self.question), self.vector.clone());
+        let near = Near { question, entry, similarity, vector, ticket, has_own };
+        front.judges().ask(front, url, near);
+    }
+
     /// Stores an answer; says what became of it.
-    async fn store(&mut self, reach: Kept, answer: &Arc<Value>) -> String {
+    async fn store(&self, reach: Kept, answer: &Arc<Value>) -> String {
         if self.question.control.no_store {
             return "no_store".into();
         }
         let (question, answer) = (Arc::clone(&self.question), Arc::clone(answer));
         // An answer that depends on the wording is one for this wording.
-        let vector = self.missed.vector.take().filter(|_| reach == Kept::ByMeaning);
+        let vector = self.vector.clone().filter(|_| reach == Kept::ByMeaning);
         let ms = self.began.elapsed().as_millis() as u64;
         let front = Arc::clone(&self.shared.front);
         let missed = self.missed.clone();

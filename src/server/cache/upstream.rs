@@ -80,16 +80,25 @@ impl Upstream {
     /// # Errors
     /// `upstream` for what is no such URL; `upstream_key`.
     pub fn new(url: &str, key: Option<&str>, waits: Waits) -> Result<Self> {
+        let mut upstream = Self::at(url, waits)?;
+        if let Some(base) = upstream.base.strip_suffix("/v1") {
+            upstream.base = base.to_owned();
+        }
+        upstream.key = key.map(bearer).transpose()?;
+        Ok(upstream)
+    }
+
+    /// What is at exactly this URL.
+    ///
+    /// # Errors
+    /// `upstream`.
+    pub fn at(url: &str, waits: Waits) -> Result<Self> {
         let wrong = |why: &str| {
-            Error::usage(
-                "upstream",
-                format!("{url:?}{why}, expected a URL such as http://localhost:8000"),
-            )
+            let message = format!("{url:?}{why}, expected a URL such as http://localhost:8000");
+            Error::usage("upstream", message)
         };
         if url.starts_with("https://") {
-            return Err(wrong(
-                ": TLS is not spoken to a model server; put a proxy of your own in between",
-            ));
+            return Err(wrong(": TLS is not spoken here; put a proxy of your own in between"));
         }
         let uri: Uri = url.parse().map_err(|_| wrong(""))?;
         let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http"));
@@ -99,10 +108,8 @@ impl Upstream {
         }
         let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong(""))?;
-        let base = uri.path().trim_end_matches('/');
-        let base = base.strip_suffix("/v1").unwrap_or(base).to_owned();
-        let key = key.map(bearer).transpose()?;
-        Ok(Self { address, host, base, key, waits })
+        let base = uri.path().trim_end_matches('/').to_owned();
+        Ok(Self { address, host, base, key: None, waits })
     }
 
     /// Where it is, without its key.

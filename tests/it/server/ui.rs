@@ -11,7 +11,7 @@ use crate::support::browser::{Shown, shown};
 const OWN_MS: u32 = 7_000;
 
 /// The page with this after the `#`; `None`, said aloud, where there is no browser.
-fn page(address: std::net::SocketAddr, link: &[(&str, &str)]) -> Option<Shown> {
+pub fn page(address: std::net::SocketAddr, link: &[(&str, &str)]) -> Option<Shown> {
     let profile = tempfile::tempdir().unwrap();
     let escaped = |text: &str| -> String {
         let hex = |byte: u8| match byte.is_ascii_alphanumeric() {
@@ -27,7 +27,7 @@ fn page(address: std::net::SocketAddr, link: &[(&str, &str)]) -> Option<Shown> {
 }
 
 /// The part of a page from where an element of this id begins to where one of that tag ends.
-fn part<'p>(page: &'p Shown, id: &str, tag: &str) -> &'p str {
+pub fn part<'p>(page: &'p Shown, id: &str, tag: &str) -> &'p str {
     let from = page.dom.find(&format!("id=\"{id}\"")).unwrap_or_else(|| panic!("no {id}"));
     let rest = &page.dom[from..];
     &rest[..rest.find(&format!("</{tag}>")).unwrap_or_else(|| panic!("no end of {id}"))]

@@ -177,7 +177,8 @@ fn said(seen: &Seen, n: usize) -> String {
 }
 
 fn finish(seen: &Seen) -> &'static str {
-    if seen.body["model"] == "length" { "length" } else { "stop" }
+    let is_cut = seen.body["model"] == "length" || seen.body.to_string().contains("cut short");
+    if is_cut { "length" } else { "stop" }
 }
 
 fn whole(seen: &Seen, path: &str, n: usize) -> Value {
@@ -206,6 +207,8 @@ fn whole(seen: &Seen, path: &str, n: usize) -> Value {
             "data": [{"object": "embedding", "index": 0, "embedding": [n, 0.5]}],
             "usage": {"total_tokens": 2},
         }),
+        // A judge, for whom politeness changes nothing.
+        "/judge" => json!({"same": seen.body["question"].as_str().unwrap().contains("please")}),
         _ => json!({"object": "list", "path": path, "n": n}),
     }
 }

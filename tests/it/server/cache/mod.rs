@@ -2,6 +2,7 @@
 
 mod doors;
 mod fake;
+mod kept;
 mod proxy;
 mod safe;
 
