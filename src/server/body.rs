@@ -142,6 +142,9 @@ impl Bodies {
     }
 }
 
+/// The part of the memory that a body has, until this is dropped.
+pub struct Held(#[allow(dead_code)] Vec<OwnedSemaphorePermit>);
+
 /// How fast a body must come.
 struct Pace {
     began: Instant,
@@ -170,6 +173,15 @@ impl Received {
     /// Bytes as they were sent.
     pub fn n_bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The same as [`Self::expanded`], with its part of the memory: for whoever keeps it for long.
+    ///
+    /// # Errors
+    /// As [`Self::expanded`].
+    pub fn held(mut self) -> Result<(Vec<u8>, Held), Refusal> {
+        let held = Held(std::mem::take(&mut self._held));
+        Ok((self.expanded()?, held))
     }
 
     /// The bytes, expanded if they were packed.

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use crate::server::cache::identity::Endpoint;
-use crate::server::cache::{langcache, own};
+use crate::server::cache::{inserts, langcache, lookups, manage};
 use crate::server::call::Call;
 use crate::server::qdrant::{
     aliases, batch, collections, explain, indexes, payload, points, queries, read, search, stats,
@@ -137,17 +137,18 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/collections/{collection}/snapshots", READ, no_snapshots),
     route("POST", "/collections/{collection}/snapshots", ADMIN, no_snapshots),
     route("PUT", "/collections/{collection}/snapshots/recover", ADMIN, no_snapshots),
-    route("GET", "/v1/cache", ADMIN_ALL, own::list),
-    route("PUT", "/v1/cache/{cache}", ADMIN_ALL, own::create),
-    route("POST", "/v1/cache/{cache}/lookup", LIST, own::lookup),
-    route("POST", "/v1/cache/{cache}/lookup/binary", LIST, own::lookup_binary),
-    route("POST", "/v1/cache/{cache}/insert", WRITE_ALL, own::insert),
-    route("POST", "/v1/cache/{cache}/insert/binary", WRITE_ALL, own::insert_binary),
-    route("POST", "/v1/cache/{cache}/invalidate", WRITE_ALL, own::invalidate),
-    route("POST", "/v1/cache/{cache}/explain", ADMIN_ALL, own::explain),
-    route("GET", "/v1/cache/{cache}/stats", ADMIN_ALL, own::stats),
-    route("GET", "/v1/cache/{cache}/policy", ADMIN_ALL, own::policy),
-    route("GET", "/v1/cache/{cache}/decisions", ADMIN_ALL, own::decisions),
+    route("GET", "/v1/cache", ADMIN_ALL, manage::list),
+    route("PUT", "/v1/cache/{cache}", ADMIN_ALL, manage::create),
+    route("POST", "/v1/cache/{cache}/lookup", LIST, lookups::lookup),
+    route("POST", "/v1/cache/{cache}/lookup/binary", LIST, lookups::lookup_binary),
+    route("POST", "/v1/cache/{cache}/insert", WRITE_ALL, inserts::insert),
+    route("POST", "/v1/cache/{cache}/insert/binary", WRITE_ALL, inserts::insert_binary),
+    route("POST", "/v1/cache/{cache}/invalidate", WRITE_ALL, manage::invalidate),
+    route("POST", "/v1/cache/{cache}/explain", ADMIN_ALL, lookups::explain),
+    route("POST", "/v1/cache/{cache}/load", ADMIN_ALL, manage::load),
+    route("GET", "/v1/cache/{cache}/stats", ADMIN_ALL, manage::stats),
+    route("GET", "/v1/cache/{cache}/policy", ADMIN_ALL, manage::policy),
+    route("GET", "/v1/cache/{cache}/decisions", ADMIN_ALL, manage::decisions),
     route("POST", "/v1/caches/{cache}/entries/search", LIST, langcache::search),
     route("POST", "/v1/caches/{cache}/conversations/search", LIST, langcache::search_conversation),
     route("POST", "/v1/caches/{cache}/entries", WRITE_ALL, langcache::store),

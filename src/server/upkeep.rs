@@ -40,9 +40,9 @@ pub async fn keep_caches(shared: Arc<Shared>) {
         let _ = spawn_blocking(move || look_at_caches(&own)).await;
         if Instant::now() >= next_sweep {
             next_sweep = Instant::now() + SWEEP_EVERY;
-            for (name, policy) in shared.front.caches().policies().collections {
-                if let Some(entry) = shared.catalog.of_name(&name) {
-                    sweep(&shared, entry, policy).await;
+            for (name, policy) in &shared.front.caches().policies().collections {
+                if let Some(entry) = shared.catalog.of_name(name) {
+                    sweep(&shared, entry, policy.clone()).await;
                 }
             }
         }

@@ -82,6 +82,7 @@ if [[ ${1:-} == all ]]; then
   for name in langchain_store llama_index_store litellm_cache; do
     suite $name target/clients-venv-all/bin/python $here/$name.py "$url"
   done
+  suite cache_frameworks target/clients-venv-all/bin/python $here/cache_frameworks.py
 fi
 if ! kill -0 $server; then
   failed+=('the server, which ended:')

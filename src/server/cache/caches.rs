@@ -28,7 +28,7 @@ pub struct Caches {
     folder: PathBuf,
     pool: Arc<ThreadPool>,
     opened: Mutex<BTreeMap<String, Arc<SemanticCache>>>,
-    policies: RwLock<Policies>,
+    policies: RwLock<Arc<Policies>>,
     file: Option<PolicyFile>,
 }
 
@@ -55,8 +55,13 @@ impl Caches {
         let file = policy.map(|path| PolicyFile { path: path.to_owned(), seen: Mutex::default() });
         let policies = file.as_ref().map(PolicyFile::read).transpose()?.unwrap_or_default();
         let folder = data.join(FOLDER);
-        let caches =
-            Self { folder, pool, opened: Mutex::default(), policies: RwLock::new(policies), file };
+        let caches = Self {
+            folder,
+            pool,
+            opened: Mutex::default(),
+            policies: RwLock::new(Arc::new(policies)),
+            file,
+        };
         for name in caches.there()? {
             let own = caches.folder.join(&name);
             let cache =
@@ -91,7 +96,8 @@ impl Caches {
             serde_json::from_str(&text).map_err(|error| Error::corrupt(&path, 0, error))?;
         let settings = CacheSettings { dim, embedder };
         let answers = folder.join(ANSWERS);
-        SemanticCache::open(&answers, settings, self.policies(), self.seams()?).map(Arc::new)
+        let policies = Policies::clone(&self.policies());
+        SemanticCache::open(&answers, settings, policies, self.seams()?).map(Arc::new)
     }
 
     fn seams(&self) -> Result<Seams> {
@@ -128,7 +134,7 @@ impl Caches {
             std::fs::remove_dir_all(&folder).at("remove", &folder)?;
         }
         std::fs::create_dir_all(&folder).at("create", &folder)?;
-        let (policies, seams) = (self.policies(), self.seams()?);
+        let (policies, seams) = (Policies::clone(&self.policies()), self.seams()?);
         let made = SemanticCache::create(&folder.join(ANSWERS), settings.clone(), policies, seams)?;
         write_settings(&folder, settings)?;
         let cache = Arc::new(made);
@@ -137,8 +143,8 @@ impl Caches {
     }
 
     /// The policies as they are now.
-    pub fn policies(&self) -> Policies {
-        self.policies.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn policies(&self) -> Arc<Policies> {
+        Arc::clone(&self.policies.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Reads the policy file again if it was changed. What cannot be read changes nothing.
@@ -150,7 +156,7 @@ impl Caches {
             return Ok(false);
         };
         let policies = file.read()?;
-        *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies.clone();
+        *self.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policies.clone());
         let all: Vec<_> = self.held().values().cloned().collect();
         for cache in all {
             cache.reload(policies.clone())?;

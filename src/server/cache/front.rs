@@ -266,13 +266,16 @@ impl Front {
     /// Takes down what was decided of a question.
     pub fn decided(&self, question: &Question, outcome: Outcome, told: Told, now: Moment) {
         let Told { reason, similarity, threshold, stored } = told;
+        // What must not be stored is not to be read here either.
+        let is_shown = self.caches.policies().of(question.category()).store;
+        let text = if is_shown { shown(&question.asked.text) } else { String::new() };
         let decision = Decision {
             time: now.rfc3339(),
             cache: PROXY.into(),
             tenant: question.caller.tenant().map(str::to_owned),
             category: question.category().to_owned(),
             model: question.asked.model.clone(),
-            question: shown(&question.asked.text),
+            question: text,
             outcome: outcome.word(),
             reason: reason.into(),
             similarity,

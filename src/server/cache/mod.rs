@@ -4,7 +4,7 @@
 //! for the model goes through `proxy`: `control` reads what its headers say, `identity` (with `canonical` and `turn`) which
 //! question it is, `vectors` where its text lies; `front` asks the cache of `caches`. What is not known goes `upstream`, once for
 //! all that ask the same (`flight`), and passes through `recorded`, which puts a `stream` of `events` together; `kept` says whether it may be
-//! given again, `replay` how. `langcache` and `own` are the other two doors; `judge` gives a second opinion on near misses; `litellm` keeps
+//! given again, `replay` how. `langcache` is another door; `lookups`, `inserts` and `manage` are our own; `judge` gives a second opinion on near misses; `litellm` keeps
 //! a collection that LiteLLM has for a cache; `decisions` is what was decided and why.
 
 mod arrived;
@@ -19,16 +19,19 @@ mod events;
 pub mod flight;
 pub mod front;
 pub mod identity;
+pub mod inserts;
 pub mod judge;
 pub mod kept;
 pub mod langcache;
 pub mod litellm;
-pub mod own;
+pub mod lookups;
+pub mod manage;
 pub mod proxy;
 mod question;
 mod recorded;
 mod remember;
 pub mod replay;
+mod said;
 mod shape;
 pub mod stream;
 mod told;

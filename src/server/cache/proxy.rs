@@ -11,7 +11,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
-use crate::server::body::{self, Form};
+use crate::server::body::{self, Form, Held};
 use crate::server::cache::arrived::{Arrived, arrived};
 use crate::server::cache::control::{Control, Outcome, X_CACHE};
 use crate::server::cache::flight::{Entered, Waited};
@@ -52,6 +52,7 @@ struct Read<'a> {
     upstream: &'a Upstream,
     asking: Asking,
     body: Bytes,
+    _held: Held,
 }
 
 /// The answer to a request for the model.
@@ -75,8 +76,8 @@ pub async fn answered(
     }
     let unread = unread.take().expect("nothing else takes it");
     let received = shared.bodies.read(headers, unread, shared.deadlines.body).await?;
-    let body = received.expanded()?.into();
-    let read = Read { shared, upstream, asking, body };
+    let (body, held) = received.held()?;
+    let read = Read { shared, upstream, asking, body: body.into(), _held: held };
     match endpoint {
         Some(endpoint) => read.cached(endpoint).await,
         None => {

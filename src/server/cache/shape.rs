@@ -42,7 +42,18 @@ fn category(own: &CategoryStats) -> Value {
 pub fn policies(policies: &Policies) -> Value {
     let categories: Map<String, Value> =
         policies.categories.iter().map(|(name, own)| (name.clone(), policy(own))).collect();
-    json!({"default": policy(&policies.default), "category": categories})
+    let collections: Map<String, Value> = policies
+        .collections
+        .iter()
+        .map(|(name, own)| {
+            let ttl_s = own.ttl.map(|ttl| ttl.as_secs_f64());
+            let own = json!({"ttl_s": ttl_s, "dedup": own.dedup, "partition": own.partition});
+            (name.clone(), own)
+        })
+        .collect();
+    json!({
+        "default": policy(&policies.default), "category": categories, "collection": collections,
+    })
 }
 
 fn policy(own: &Policy) -> Value {

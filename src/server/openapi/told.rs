@@ -481,6 +481,13 @@ pub const TOLD: &[Told] = &[
         Result("Object"),
     ),
     told(
+        "POST",
+        "/v1/cache/{cache}/load",
+        "Reports how loaded the models are, 0 to 1, for policies that follow it.",
+        "load!:Number",
+        DONE,
+    ),
+    told(
         "GET",
         "/v1/cache/{cache}/stats",
         "What a cache holds and did, by category.",

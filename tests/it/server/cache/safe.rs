@@ -147,3 +147,45 @@ fn a_category_that_is_off_remembers_nothing() {
         assert_eq!((got.outcome(), got.reason()), ("BYPASS", "category_off"));
     }
 }
+
+#[test]
+fn load_loosens_a_threshold_no_further_than_the_policy_says() {
+    let probe = Front::with(LOOSE, |_, _| ());
+    probe.ask(&[], &chat("m", ONE));
+    let near = probe.ask(&[], &chat("m", OTHER));
+    let cosine: f64 = near.header("x-cache-similarity").unwrap().parse().unwrap();
+    let [within, beyond] = [0.02, 0.04].map(|above| cosine + above);
+    let policy = format!(
+        "[category.within]\nguard = false\nthreshold = {within:.4}\nadapt = {{ delta_max = 0.03 }}\n\
+         [category.beyond]\nguard = false\nthreshold = {beyond:.4}\nadapt = {{ delta_max = 0.03 }}\n\
+         [category.fixed]\nguard = false\nthreshold = {within:.4}\n"
+    );
+    let front = Front::with(&policy, |_, _| ());
+    let outcomes = |question: &str| {
+        ["within", "beyond", "fixed"].map(|category| {
+            let headers = [("x-cache-category", category), ("cache-control", "no-store")];
+            front.ask(&headers, &chat("m", question)).outcome().to_owned()
+        })
+    };
+    for category in ["within", "beyond", "fixed"] {
+        front.ask(&[("x-cache-category", category)], &chat("m", ONE));
+    }
+    assert_eq!(outcomes(OTHER), ["MISS", "MISS", "MISS"]);
+    let load = |load: f64| front.post("/v1/cache/proxy/load", &[], &json!({"load": load})).status;
+    assert_eq!([load(1.5), load(-0.1)], [400, 400]);
+    (0..64).for_each(|_| assert_eq!(load(1.0), 200));
+    assert_eq!(outcomes(OTHER), ["HIT-SEMANTIC", "MISS", "MISS"]);
+}
+
+#[test]
+fn what_must_not_be_stored_is_not_shown_either() {
+    let front = Front::with("[category.health]\nstore = false\n", |_, _| ());
+    for _ in 0..2 {
+        let got = front.ask(&[("x-cache-category", "health")], &chat("m", "my own illness"));
+        assert_eq!(got.outcome(), "MISS");
+    }
+    let seen = front.send("GET", "/v1/cache/proxy/decisions", &[], "");
+    assert!(!seen.text.contains("illness"), "{}", seen.text);
+    let latest = &seen.body["result"]["decisions"][0];
+    assert_eq!((&latest["stored"], &latest["question"]), (&json!("not_stored"), &json!("")));
+}
