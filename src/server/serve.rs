@@ -49,6 +49,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Threads that read and write sockets: they do nothing else.
 const SOCKET_THREADS: usize = 2;
 
+/// Threads for vectors of texts, judges and upkeep of caches, which requests wait for or nobody does.
+const BESIDE: usize = 16;
+
 /// The audit file in the folder of collections.
 const AUDIT: &str = "audit.jsonl";
 
@@ -173,10 +176,10 @@ impl Drop for Server {
 
 fn runtime(n_requests: usize) -> std::io::Result<Runtime> {
     // A request that gives way keeps its thread: there are threads for all there can be, though few of them work at once. One
-    // more is for upkeep, and one to open collections.
+    // more is for upkeep, and one to open collections; texts that are embedded and judges that are asked have theirs beside.
     Builder::new_multi_thread()
         .worker_threads(SOCKET_THREADS)
-        .max_blocking_threads(n_requests + 2)
+        .max_blocking_threads(n_requests + 2 + BESIDE)
         .thread_name("nearkin-serve")
         .enable_all()
         .build()

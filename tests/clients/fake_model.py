@@ -72,9 +72,13 @@ class Model(BaseHTTPRequestHandler):
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         texts = [f"data: {json.dumps(event)}\n\n" for event in events]
-        for text in texts + (["data: [DONE]\n\n"] if done else []):
-            self.wfile.write(f"{len(text.encode()):x}\r\n{text}\r\n".encode())
-        self.wfile.write(b"0\r\n\r\n")
+        try:
+            for text in texts + (["data: [DONE]\n\n"] if done else []):
+                self.wfile.write(f"{len(text.encode()):x}\r\n{text}\r\n".encode())
+            self.wfile.write(b"0\r\n\r\n")
+        except BrokenPipeError:
+            # The client left, as one of the checks does.
+            self.close_connection = True
 
     def say(self, answer, status=200):
         text = json.dumps(answer).encode()

@@ -103,13 +103,17 @@ impl Read<'_> {
         let asked = body.and_then(|body| identity::asked(endpoint, &control.namespace, &body.0));
         let Some(asked) = asked else {
             // What is wrong with it is for the model server to say.
-            return self.bypassed("unreadable", &control).await;
+            if control.only_if_cached {
+                return Err(not_cached("unreadable"));
+            }
+            self.shared.front.count(Outcome::Bypass);
+            return self.passed("unreadable").await;
         };
-        if let Reach::Nothing(why) = asked.reach {
-            return self.bypassed(why, &control).await;
+        let question = Arc::new(Question { asked, control, caller: self.asking.caller.clone() });
+        match question.asked.reach {
+            Reach::Nothing(why) => self.bypassed(why, &question).await,
+            Reach::Meaning | Reach::Exact(_) => self.asked(question).await,
         }
-        let question = Question { asked, control, caller: self.asking.caller.clone() };
-        self.asked(Arc::new(question)).await
     }
 
     async fn asked(&self, question: Arc<Question>) -> Result<Response<Sent>, Refusal> {
@@ -120,7 +124,7 @@ impl Read<'_> {
                 Looked::Missed(missed) => missed,
             };
             if missed.is_off {
-                return self.bypassed(missed.reason, control).await;
+                return self.bypassed(missed.reason, &question).await;
             }
             if control.only_if_cached {
                 return Err(not_cached(missed.reason));
@@ -228,16 +232,22 @@ impl Read<'_> {
         response
     }
 
-    /// The model's answer, which memory has nothing to do with.
+    /// The model's answer to a question that memory has nothing to do with.
     async fn bypassed(
         &self,
         reason: &'static str,
-        control: &Control,
+        question: &Question,
     ) -> Result<Response<Sent>, Refusal> {
-        if control.only_if_cached {
+        if question.control.only_if_cached {
             return Err(not_cached(reason));
         }
-        self.shared.front.count(Outcome::Bypass);
+        let told = Told { reason, similarity: None, threshold: None, stored: None };
+        self.shared.front.decided(question, Outcome::Bypass, told, self.shared.ledger.now());
+        self.passed(reason).await
+    }
+
+    /// The model's answer as it comes.
+    async fn passed(&self, reason: &str) -> Result<Response<Sent>, Refusal> {
         let (head, arriving) = self.sent().await?.into_parts();
         let mut response = told::passed(head.status, &head.headers, Sent::pieces(arriving));
         told::tell(response.headers_mut(), Outcome::Bypass, reason, None);

@@ -6,6 +6,7 @@ use nearkin::server::keys::rule::Scope as May;
 use serde_json::{Value, json};
 
 use super::super::access::key;
+use super::super::raw;
 use super::{Front, Got, chat};
 
 const LOOSE: &str = "[default]\nthreshold = 0.6\nguard = false\n";
@@ -65,6 +66,25 @@ fn another_prompt_model_or_turn_is_another_question() {
     assert_eq!(with(&earlier), "MISS");
     // All of it at once is not more than each.
     assert_eq!(front.ask(&[], &chat("m", OTHER)).outcome(), "HIT-SEMANTIC");
+}
+
+#[test]
+fn a_stream_that_is_cut_short_is_cut_short_for_the_client_and_never_kept() {
+    let front = Front::new();
+    let mut body = chat("cut", ONE);
+    body["stream"] = true.into();
+    let text = body.to_string();
+    for n in 1..3 {
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
+            text.len()
+        );
+        let got = raw(front.server.address(), head.as_bytes());
+        assert!(got.contains("x-cache: MISS") && got.contains("data: {"), "{got}");
+        assert!(!got.contains("[DONE]") && !got.ends_with("0\r\n\r\n"), "{got}");
+        assert_eq!(front.fake.n_seen(), n);
+    }
 }
 
 /// Keys of two tenants and one of none.
