@@ -24,7 +24,7 @@ async function described(ask, name) {
 function showCaches(at, all) {
   const rows = all.flatMap(({ name, stats, policy }) => {
     const told = (label, own, rules) =>
-      row([[label], [count(own.entries ?? 0), "n"], [count(own.lookups), "n"], [own.lookups ? share(own.hit_rate) : "–", "n"],
+      row([[label], [own.entries === undefined ? "–" : count(own.entries), "n"], [count(own.lookups), "n"], [own.lookups ? share(own.hit_rate) : "–", "n"],
         [own.break_even_hit_rate === null ? "–" : share(own.break_even_hit_rate), "n"], [count(own.saved_tokens), "n"], [chosen(rules)]], true);
     const own = Object.entries(policy.category).map(([category, rules]) => {
       const of = stats.categories[category] ?? { lookups: 0, hit_rate: 0, break_even_hit_rate: null, saved_tokens: 0 };
