@@ -228,7 +228,7 @@ mod tests {
     use crate::core::mix::stream;
     use crate::core::rows::{Dtype, Values};
     use crate::engine::near::Near;
-    use crate::engine::settings::VectorSettings;
+    use crate::engine::settings::{VectorSettings, VectorShape};
 
     const DIM: usize = 8;
 
@@ -277,7 +277,8 @@ mod tests {
         let order: Vec<usize> = built.order.iter().map(|&row| row as usize).collect();
         let base = Base::of((on.0, on.1), first.picked(&order), Metric::L2).unwrap();
         let (name, dtype) = ("default".to_owned(), Dtype::F32);
-        let settings = VectorSettings { name, dim: DIM, metric: Metric::L2, dtype };
+        let settings =
+            VectorSettings { name, dim: DIM, metric: Metric::L2, dtype, shape: VectorShape::Dense };
         let mut space = Space::new(&backend, settings, Some(base), None).unwrap();
         let placed = Placed { tree: built.tree, paths: built.paths.into() };
         space.build_near(&backend, placed).unwrap();
