@@ -192,8 +192,18 @@ function vectors(own) {
   return typeof all.size === "number" ? [["", all]] : Object.entries(all);
 }
 
-function said([name, { size, distance }]) {
-  return `${name ? `${name}: ` : ""}${size} ${distance}`;
+function said([name, { size, distance, multivector_config }]) {
+  return `${name ? `${name}: ` : ""}${multivector_config ? "rows of " : ""}${size} ${distance}`;
+}
+
+// What has no size: values at some indices.
+function sparse(own) {
+  return Object.keys(own.info?.config?.params?.sparse_vectors ?? {}).map((name) => `${name}: sparse`);
+}
+
+// Only vectors of one row have ways to choose from.
+function dense(own) {
+  return vectors(own).filter(([, vector]) => !vector.multivector_config);
 }
 
 function showListed() {
@@ -203,7 +213,7 @@ function showListed() {
     const row = html("tr", {},
       html("th", { scope: "row" }, own.name),
       html("td", { class: "n" }, own.info ? count(own.info.points_count) : "–"),
-      html("td", {}, vectors(own).map(said).join(", ")),
+      html("td", {}, [...vectors(own).map(said), ...sparse(own)].join(", ")),
       html("td", { class: "n" }, own.stats ? bytes(own.stats.bytes) : "–"),
       wide);
     return { own, row, wide };
@@ -254,7 +264,7 @@ function showChoices() {
 
 function showVectors() {
   const own = listed.find((one) => one.name === at("collection").value);
-  options(at("using"), own ? vectors(own).map((vector) => [vector[0], said(vector)]) : []);
+  options(at("using"), own ? dense(own).map((vector) => [vector[0], said(vector)]) : []);
 }
 
 function options(select, pairs) {

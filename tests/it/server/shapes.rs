@@ -192,6 +192,20 @@ fn every_kind_of_query_compares_every_shape() {
 }
 
 #[test]
+fn of_several_rows_it_is_the_rows_of_others_that_must_be_unlike_what_was_chosen() {
+    let http = Http::new();
+    let multi = json!({"comparator": "max_sim"});
+    let vectors = json!({"size": 2, "distance": "Dot", "multivector_config": multi});
+    http.ok("PUT", "/collections/c", json!({"vectors": vectors}));
+    // The rows of 3 are alike to those of 1 by 70, those of 1 to those of 3 by 60; of 2 both are 65.
+    let rows = json!([[[10, 0], [0, 10]], [[6.5, 0]], [[5, 0], [0, 1], [0, 1]]]);
+    let points = json!({"batch": {"ids": [1, 2, 3], "vectors": rows}});
+    http.ok("PUT", "/collections/c/points", points);
+    let mmr = json!({"nearest": [[1, 0]], "mmr": {"diversity": 1.0, "candidates_limit": 3}});
+    assert_eq!(ids(&query(&http, json!({"query": mmr, "limit": 3}))), [1, 2, 3]);
+}
+
+#[test]
 fn what_is_no_vector_of_its_shape_is_refused_with_its_place() {
     let http = hybrid();
     for (vector, expected) in [
