@@ -14,13 +14,16 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 
 
 def ask(url, method, path, body):
-    request = urllib.request.Request(url + path, json.dumps(body).encode(), {"content-type": "application/json"}, method=method)
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, {"content-type": "application/json"}, method=method)
     with urllib.request.urlopen(request) as response:
         return json.load(response)
 
 
 def made(url):
     """Collections that requests find: of one vector, and of two with names."""
+    for name in ("described", "described-named"):
+        ask(url, "DELETE", f"/collections/{name}", None)
     ask(url, "PUT", "/collections/described", {"vectors": {"size": 2, "distance": "Cosine"}})
     named = {"vectors": {"a": {"size": 2, "distance": "Dot"}, "b": {"size": 3, "distance": "Euclid"}}}
     ask(url, "PUT", "/collections/described-named", named)
@@ -33,7 +36,7 @@ def made(url):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    parser.add_argument("--examples", type=int, default=10)
+    parser.add_argument("--examples", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     made(options.url)
