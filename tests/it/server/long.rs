@@ -25,7 +25,10 @@ impl Process {
         let file = data.join("nearkin.toml");
         // What raw requests name.
         std::fs::write(&file, format!("allowed_hosts = [\"x\"]\n{config}")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_nearkin"))
+        // A debug build takes minutes to build an index while writes wait: another program can be named.
+        let program = std::env::var_os("NEARKIN");
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_nearkin").into());
+        let mut child = Command::new(program)
             .args(["serve", "--bind", "127.0.0.1:0", "--data"])
             .arg(data.join("collections"))
             .arg("--config")
