@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use crate::cache::bound::Decision;
 use crate::cache::clock::ms;
 use crate::cache::entry::{Hot, half};
 use crate::cache::identity::PartitionKey;
@@ -18,6 +17,7 @@ use crate::cache::policy::{Policies, Policy};
 use crate::cache::record::Written;
 use crate::cache::row::Query;
 use crate::cache::second_look::difference;
+use crate::cache::verified::{Decision, Estimate};
 use crate::core::mix::stream;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -26,6 +26,9 @@ const TOGETHER: usize = 64;
 
 /// Requests whose answers are read at once, by one thread.
 const PER_TASK: usize = 16;
+
+/// Observations from which an entry's estimate decides; before, the threshold does.
+pub(super) const OBSERVED: usize = 4;
 
 /// Whether a lookup counts: as one, and as a hit of its entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -382,7 +385,11 @@ impl SemanticCache {
             return Verdict::Miss(miss);
         }
         let decision = asked.policy.verified.and_then(|delta| {
-            hot.observed(|observed| observed.decide(cosine, delta, self.draw())).flatten()
+            let decide = |estimate: &Estimate| {
+                let is_hot = estimate.len() >= OBSERVED;
+                is_hot.then(|| estimate.decide(cosine, delta, self.draw()))
+            };
+            hot.estimate(decide).flatten()
         });
         let explore = asked.policy.verified.map(|_| hot.id());
         let may_go_below = asked.lookup.threshold.is_none_or(|least| cosine >= least);

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::cache::bound::Observed;
 use crate::cache::identity::{EntryId, Identity, PartitionKey};
 use crate::cache::policy::Policy;
 use crate::cache::record::Written;
+use crate::cache::verified::Estimate;
 
 /// An answer to be kept.
 #[derive(Clone, Debug)]
@@ -140,7 +140,7 @@ pub(super) struct Labels {
 #[derive(Debug, Default)]
 struct Rare {
     waiting: Option<Arc<Written>>,
-    observed: Option<Observed>,
+    estimate: Option<Estimate>,
 }
 
 /// Half of a hit's weight is gone after this time.
@@ -278,12 +278,12 @@ impl Hot {
     }
 
     /// What it was counted before the process began.
-    pub fn restore(&self, n_hits: u32, heat: Option<f64>, observed: Option<Observed>) {
+    pub fn restore(&self, n_hits: u32, heat: Option<f64>, estimate: Option<Estimate>) {
         self.n_hits.store(n_hits, Ordering::Relaxed);
         let heat = heat.unwrap_or(f64::NEG_INFINITY);
         self.heat.store(heat.to_bits(), Ordering::Relaxed);
-        if observed.is_some() {
-            self.rare().get_or_insert_default().observed = observed;
+        if estimate.is_some() {
+            self.rare().get_or_insert_default().estimate = estimate;
         }
     }
 
@@ -317,22 +317,22 @@ impl Hot {
         match waiting {
             Some(_) => rare.get_or_insert_default().waiting = waiting,
             None => match &mut *rare {
-                Some(some) if some.observed.is_some() => some.waiting = None,
+                Some(some) if some.estimate.is_some() => some.waiting = None,
                 _ => *rare = None,
             },
         }
     }
 
-    /// What was observed, if anything was.
-    pub fn observed<T>(&self, ask: impl FnOnce(&Observed) -> T) -> Option<T> {
-        self.rare().as_ref()?.observed.as_ref().map(ask)
+    /// What is asked of the estimate, if anything was observed.
+    pub fn estimate<T>(&self, ask: impl FnOnce(&Estimate) -> T) -> Option<T> {
+        self.rare().as_ref()?.estimate.as_ref().map(ask)
     }
 
     /// Notes whether the answer would have been right at a similarity.
     pub fn observe(&self, similarity: f32, was_right: bool) {
         let mut rare = self.rare();
-        let observed = &mut rare.get_or_insert_default().observed;
-        observed.get_or_insert_default().push(similarity, was_right);
+        let estimate = &mut rare.get_or_insert_default().estimate;
+        estimate.get_or_insert_default().observe(similarity, was_right);
         self.changed.store(true, Ordering::Relaxed);
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::decide::Counts;
+use crate::cache::decide::{Counts, OBSERVED};
 use crate::cache::entry::Hot;
 use crate::cache::identity::EntryId;
 use crate::cache::lookup::{Lookup, Verdict};
@@ -12,6 +12,7 @@ use crate::cache::policy::Policy;
 use crate::cache::record::Written;
 use crate::cache::row::Query;
 use crate::cache::second_look::difference;
+use crate::cache::verified::Estimate;
 use crate::error::Result;
 
 /// Near entries that are shown.
@@ -53,8 +54,10 @@ pub struct Candidate {
     pub left: Duration,
     /// Hits.
     pub n_hits: u32,
-    /// Observations: similarity, and whether the answer would have been right.
-    pub observed: Vec<(f32, bool)>,
+    /// How often its answer was compared with the model's.
+    pub n_observed: usize,
+    /// The share of such requests for which the model is asked to learn more, where the category has a bound and enough was observed.
+    pub explored: Option<f64>,
     /// What the guard finds that differs between the two texts, in words.
     pub differs: Option<String>,
 }
@@ -97,7 +100,14 @@ impl SemanticCache {
                 age: ms(asked.now_ms.saturating_sub(hot.created_ms)),
                 left: ms(hot.expires_ms(asked.policy, asked.load).saturating_sub(asked.now_ms)),
                 n_hits: hot.n_hits(),
-                observed: hot.observed(|observed| observed.all().to_vec()).unwrap_or_default(),
+                n_observed: hot.estimate(Estimate::len).unwrap_or(0),
+                explored: asked.policy.verified.and_then(|delta| {
+                    let share = |estimate: &Estimate| {
+                        let is_hot = estimate.len() >= OBSERVED;
+                        is_hot.then(|| estimate.exploration(*similarity, delta))
+                    };
+                    hot.estimate(share).flatten()
+                }),
             })
         };
         let nearest = near.iter().zip(wholes).filter_map(candidate).collect();

@@ -87,8 +87,9 @@ pub(super) struct Counters {
     pub n_hits: u32,
     /// Of the last hits, if there were any.
     pub heat: Option<f64>,
-    /// Similarity, and whether the answer would have been right.
-    pub observed: Vec<(f32, bool)>,
+    /// What was observed, as the estimate writes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<u8>,
 }
 
 impl Counters {

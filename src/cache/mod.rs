@@ -41,7 +41,6 @@
 //! # }
 //! ```
 
-mod bound;
 pub mod calibrate;
 mod cells;
 mod clock;

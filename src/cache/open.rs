@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::cache::bound::Observed;
 use crate::cache::clock::{Clock, MachineClock, Time};
 use crate::cache::doorkeeper::Doorkeeper;
 use crate::cache::entry::{Facts, Hot, Labels, Owner, half};
+use crate::cache::head::broken;
 use crate::cache::identity::EntryId;
 use crate::cache::insert::Queued;
 use crate::cache::invalidate::Invalidated;
@@ -20,6 +20,7 @@ use crate::cache::policy::Policies;
 use crate::cache::quota::Rooms;
 use crate::cache::record::{CacheSettings, Kept, Record};
 use crate::cache::stats::{AllCounters, Counters, Stats};
+use crate::cache::verified::Estimate;
 use crate::core::limits::DIM;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, FileDisk};
@@ -187,7 +188,13 @@ impl SemanticCache {
                 saved_ms: head.saved_ms,
                 has_row: row.is_some(),
             }));
-            hot.restore(counters.n_hits, counters.heat, Observed::of(counters.observed));
+            let estimate = match &counters.observed[..] {
+                [] => None,
+                bytes => {
+                    Some(Estimate::from_bytes(bytes).ok_or_else(|| broken("observations".into()))?)
+                }
+            };
+            hot.restore(counters.n_hits, counters.heat, estimate);
             books.next_id = books.next_id.max(id.0 + 1);
             let end_ms = hot.expires_ms(policy, 1.0);
             if end_ms <= now_ms || policy.scope != hot.key.scope() {

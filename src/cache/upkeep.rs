@@ -6,6 +6,7 @@ use crate::cache::entry::Hot;
 use crate::cache::head::Counters;
 use crate::cache::open::SemanticCache;
 use crate::cache::record::Changes;
+use crate::cache::verified::Estimate;
 use crate::core::limits::BATCH_POINTS;
 use crate::error::Result;
 
@@ -72,6 +73,6 @@ impl SemanticCache {
 
 fn counters(hot: &Hot) -> Counters {
     let heat = Some(hot.heat()).filter(|heat| heat.is_finite());
-    let observed = hot.observed(|observed| observed.all().to_vec()).unwrap_or_default();
+    let observed = hot.estimate(Estimate::to_bytes).unwrap_or_default();
     Counters { n_hits: hot.n_hits(), heat, observed }
 }

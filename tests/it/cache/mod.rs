@@ -1,6 +1,7 @@
 //! The semantic cache keeps its promises: the same verdicts as the plainest cache there is, no answer of somebody else's, nothing that
 //! comes back, nobody pushed out by a flood.
 
+mod bound;
 mod history;
 mod invalidation;
 mod kill;

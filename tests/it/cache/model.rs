@@ -90,7 +90,7 @@ impl Model {
 
     fn nearest<'m>(
         &'m self,
-        identity: &Identity,
+        identity: &'m Identity,
         policy: &Policy,
         query: &[f32],
         max_age_ms: u64,
