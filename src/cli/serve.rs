@@ -160,6 +160,15 @@ mod tests {
         assert_eq!(both.hosts, vec!["b".to_owned()]);
         let neither = typed(&["--data", "d"]).unwrap();
         assert_eq!((neither.bind, neither.budget_bytes), (BIND, MEMORY));
+        let cache =
+            "data = \"d\"\n[cache]\nupstream = \"http://a\"\npolicy = \"p\"\nembed = \"hashed\"\n";
+        std::fs::write(path, cache).unwrap();
+        let front = typed(&["--config", path, "--cache-policy", "q"]).unwrap().front;
+        assert_eq!(front.upstream.as_deref(), Some("http://a"));
+        assert_eq!((front.policy, front.embed), (Some("q".into()), Choice::Hashed));
+        let words =
+            ["--data", "d", "--upstream", "http://a", "--upstream-key-env", "NEARKIN_NO_KEY"];
+        assert_eq!(typed(&words).err().unwrap().code(), "upstream_key");
         std::fs::write(path, "").unwrap();
         let error = typed(&["--config", path]).err().unwrap();
         assert_eq!(error.code(), "data");

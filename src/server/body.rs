@@ -40,8 +40,6 @@ pub enum Form {
     Json,
     /// A head of JSON, and numbers behind it.
     Numbers,
-    /// As a route says.
-    Bytes,
 }
 
 impl Form {
@@ -49,7 +47,6 @@ impl Form {
         match self {
             Self::Json => "application/json",
             Self::Numbers => numbers::CONTENT_TYPE,
-            Self::Bytes => "application/octet-stream",
         }
     }
 
@@ -59,7 +56,7 @@ impl Form {
     /// Those of [`numbers::lend`].
     pub fn read(self, body: &[u8]) -> Result<(&[u8], Option<Lent>), Error> {
         match self {
-            Self::Json | Self::Bytes => Ok((body, None)),
+            Self::Json => Ok((body, None)),
             Self::Numbers => numbers::lend(body).map(|(head, lent)| (head, Some(lent))),
         }
     }

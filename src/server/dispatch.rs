@@ -134,7 +134,8 @@ async fn answered(
     if let Handler::Upstream(endpoint) = route.handler {
         return proxy::answered(shared, Asking { parts, caller, endpoint, began }, body).await;
     }
-    let form = body::check(&parts.headers, forms(route))?;
+    let may_be_numbers = numbers::are_taken_by(route.method, route.path);
+    let form = body::check(&parts.headers, may_be_numbers)?;
     let until = until(&query, began)?;
     let unread = body.take().expect("nothing else takes it");
     let body = shared.bodies.read(&parts.headers, unread, shared.deadlines.body).await?;
@@ -148,9 +149,6 @@ async fn answered(
 
 /// What the body of a route may be; the first if nothing is said.
 fn forms(route: &Route) -> &'static [Form] {
-    if route.path.ends_with("/binary") {
-        return &[Form::Bytes];
-    }
     match numbers::are_taken_by(route.method, route.path) {
         true => &[Form::Json, Form::Numbers],
         false => &[Form::Json],

@@ -108,6 +108,21 @@ fn take_limit(limits: &mut Limits, entry: &Entry<'_>) -> Result<()> {
     Ok(())
 }
 
+fn take_cache(cache: &mut Cache, entry: &Entry<'_>) -> Result<()> {
+    match entry.key() {
+        "upstream" => {
+            cache.upstream = Some(entry.text("a URL such as \"http://localhost:8000\"")?.into())
+        }
+        "upstream_key_env" => {
+            cache.upstream_key_env =
+                Some(entry.text("the name of an environment variable")?.into());
+        }
+        "policy" => cache.policy = Some(entry.text("the path of a file")?.into()),
+        _ => cache.embed = Some(entry.parsed("static, hashed, bert:DIR or http:URL#MODEL")?),
+    }
+    Ok(())
+}
+
 fn take_deadline(deadlines: &mut Deadlines, entry: &Entry<'_>) -> Result<()> {
     let own = match entry.key() {
         "head" => &mut deadlines.head,

@@ -6,18 +6,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cache::{Inserted, NewEntry};
-use crate::server::cache::binary;
 use crate::server::cache::entries::check_text;
 use crate::server::cache::said::{Key, Said, check_batch, prepared, seconds};
 use crate::server::call::Call;
 use crate::server::qdrant::json::{Strict, body};
+use crate::server::qdrant::vector::Numbers;
 use crate::server::reply::{Answer, Refusal, Reply};
 
-#[derive(Clone, Deserialize, Default)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
     text: Option<String>,
-    vector: Option<Vec<f32>>,
+    vector: Option<Numbers>,
     exact: Option<String>,
     model: Option<String>,
     category: Option<String>,
@@ -36,7 +36,7 @@ struct Stored {
 fn said(own: &mut Stored) -> Said {
     Said {
         text: own.text.take(),
-        vector: own.vector.take(),
+        vector: own.vector.take().map(|own| own.0),
         exact: own.exact.take(),
         model: own.model.take(),
         category: own.category.take(),
@@ -48,14 +48,6 @@ fn said(own: &mut Stored) -> Said {
 /// `POST /v1/cache/{cache}/insert`
 pub fn insert(call: &Call<'_>) -> Answer {
     inserted(call, body(call)?)
-}
-
-/// `POST /v1/cache/{cache}/insert/binary`
-pub fn insert_binary(call: &Call<'_>) -> Answer {
-    let (mut asked, rows): (Stored, _) = binary::read(call)?;
-    let entries = asked.entries.get_or_insert_default();
-    rows.fill(entries.iter_mut().map(|own| &mut own.vector))?;
-    inserted(call, asked)
 }
 
 fn inserted(call: &Call<'_>, mut asked: Stored) -> Answer {

@@ -6,20 +6,20 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cache::{Lookup, Tier, Verdict};
-use crate::server::cache::binary;
 use crate::server::cache::question::is_trusted;
 use crate::server::cache::said::{Key, Said, check_batch, prepared, seconds};
 use crate::server::cache::shape;
 use crate::server::call::Call;
 use crate::server::qdrant::json::body;
+use crate::server::qdrant::vector::Numbers;
 use crate::server::reply::{Answer, Refusal, Reply};
 
 /// What selects the answers that may be given: all of it must be equal.
-#[derive(Clone, Deserialize, Default)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LookedUp {
     text: Option<String>,
-    vector: Option<Vec<f32>>,
+    vector: Option<Numbers>,
     exact: Option<String>,
     model: Option<String>,
     category: Option<String>,
@@ -34,7 +34,7 @@ struct LookedUp {
 fn said(own: &mut LookedUp) -> Said {
     Said {
         text: own.text.take(),
-        vector: own.vector.take(),
+        vector: own.vector.take().map(|own| own.0),
         exact: own.exact.take(),
         model: own.model.take(),
         category: own.category.take(),
@@ -46,14 +46,6 @@ fn said(own: &mut LookedUp) -> Said {
 /// `POST /v1/cache/{cache}/lookup`
 pub fn lookup(call: &Call<'_>) -> Answer {
     looked_up(call, body(call)?)
-}
-
-/// `POST /v1/cache/{cache}/lookup/binary`
-pub fn lookup_binary(call: &Call<'_>) -> Answer {
-    let (mut asked, rows): (LookedUp, _) = binary::read(call)?;
-    let lookups = asked.lookups.get_or_insert_default();
-    rows.fill(lookups.iter_mut().map(|own| &mut own.vector))?;
-    looked_up(call, asked)
 }
 
 fn looked_up(call: &Call<'_>, mut asked: LookedUp) -> Answer {

@@ -9,7 +9,6 @@
 
 mod arrived;
 mod ask;
-mod binary;
 pub mod caches;
 pub mod canonical;
 pub mod control;

@@ -446,24 +446,10 @@ pub const TOLD: &[Told] = &[
     ),
     told(
         "POST",
-        "/v1/cache/{cache}/lookup/binary",
-        "The same with vectors as bytes behind the object (application/octet-stream).",
-        "",
-        Result("verdicts:Object[]"),
-    ),
-    told(
-        "POST",
         "/v1/cache/{cache}/insert",
         "Remembers an answer, or several.",
         INSERT,
         Result("Object"),
-    ),
-    told(
-        "POST",
-        "/v1/cache/{cache}/insert/binary",
-        "The same with vectors as bytes behind the object (application/octet-stream).",
-        "",
-        Result("entries:Object[]"),
     ),
     told(
         "POST",

@@ -26,4 +26,4 @@ mod select;
 mod sent;
 pub mod stats;
 pub mod upsert;
-mod vector;
+pub mod vector;

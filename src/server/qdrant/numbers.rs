@@ -16,7 +16,7 @@ pub const CONTENT_TYPE: &str = "application/x-nearkin-f32";
 const PREFIX: &str = "f32:";
 
 /// Routes whose bodies have vectors.
-const TAKE_NUMBERS: [(&str, &str); 15] = [
+const TAKE_NUMBERS: [(&str, &str); 18] = [
     ("PUT", "/collections/{collection}/points"),
     ("POST", "/collections/{collection}/points/batch"),
     ("PUT", "/collections/{collection}/points/vectors"),
@@ -32,6 +32,9 @@ const TAKE_NUMBERS: [(&str, &str); 15] = [
     ("POST", "/collections/{collection}/points/recommend/groups"),
     ("POST", "/collections/{collection}/points/discover"),
     ("POST", "/collections/{collection}/points/discover/batch"),
+    ("POST", "/v1/cache/{cache}/lookup"),
+    ("POST", "/v1/cache/{cache}/insert"),
+    ("POST", "/v1/cache/{cache}/explain"),
 ];
 
 thread_local! {

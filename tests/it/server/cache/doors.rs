@@ -155,37 +155,39 @@ fn our_own_door_takes_texts_and_says_what_it_did() {
 #[test]
 fn our_own_door_takes_vectors_as_json_and_as_bytes() {
     let front = plain("");
-    let binary = |route: &str, head: Value, rows: &[f32]| {
+    let bytes = |route: &str, head: Value, rows: &[f32]| {
         let head = head.to_string();
         let mut body = (head.len() as u32).to_le_bytes().to_vec();
         body.extend_from_slice(head.as_bytes());
         rows.iter().for_each(|x| body.extend(x.to_le_bytes()));
         let request = ureq::http::Request::builder()
             .method("POST")
-            .uri(format!("http://{}/v1/cache/v/{route}/binary", front.server.address()))
-            .header("content-type", "application/octet-stream");
+            .uri(format!("http://{}/v1/cache/v/{route}", front.server.address()))
+            .header("content-type", "application/x-nearkin-f32");
         let mut response = front.agent.run(request.body(body).unwrap()).unwrap();
         let text = response.body_mut().read_to_string().unwrap();
         serde_json::from_str::<Value>(&text).unwrap()
     };
-    let entries = json!({"entries": [{"answer": "x"}, {"answer": "y"}]});
-    let stored = binary("insert", entries, &[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+    let entries = json!({"entries": [
+        {"answer": "x", "vector": "f32:0:3"}, {"answer": "y", "vector": "f32:3:3"},
+    ]});
+    let stored = bytes("insert", entries, &[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
     assert_eq!(stored["result"]["entries"][1]["stored"], "new", "{stored}");
-    let lookups = json!({"lookups": [{}, {}, {}]});
+    let lookups = json!({"lookups": [
+        {"vector": "f32:0:3"}, {"vector": "f32:3:3"}, {"vector": "f32:6:3"},
+    ]});
     let rows = [0.0, 1.0, 0.0, 1.0, 0.01, 0.0, 0.0, 0.0, 1.0];
-    let verdicts = binary("lookup", lookups.clone(), &rows)["result"]["verdicts"].clone();
+    let verdicts = bytes("lookup", lookups.clone(), &rows)["result"]["verdicts"].clone();
     assert_eq!((&verdicts[0]["answer"], &verdicts[1]["answer"]), (&json!("y"), &json!("x")));
     assert_eq!(verdicts[2]["hit"], false);
     let one = front.post("/v1/cache/v/lookup", &[], &json!({"vector": [1, 0, 0]}));
     assert_eq!(result(one)["answer"], "x", "the same vector as bytes and as JSON");
-    assert!(
-        binary("lookup", lookups, &rows[..8])["status"]["error"]
-            .as_str()
-            .unwrap()
-            .starts_with("binary_body")
-    );
+    let cut = bytes("lookup", lookups, &rows[..8])["status"]["error"].as_str().unwrap().to_owned();
+    assert!(cut.starts_with("numbers_reference: "), "{cut}");
     let short = front.post("/v1/cache/v/lookup", &[], &json!({"vector": [1, 0]}));
     assert_eq!(short.status, 400, "{}", short.text);
+    let text = front.post("/v1/cache/v/lookup", &[], &json!({"vector": "one"}));
+    assert!(text.text.contains("json_type"), "{}", text.text);
 }
 
 #[test]
