@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nearkin::embed::Choice;
-use nearkin::server::limits::{Deadlines, Waits};
+use nearkin::server::limits::{Deadlines, Limits, Waits};
 use nearkin::server::log::Log;
 use nearkin::server::moment::SystemClock;
 use nearkin::server::{FrontSettings, ServeSettings, Server};
@@ -88,6 +88,7 @@ pub fn server(data: &Path, front: FrontSettings) -> nearkin::Result<Server> {
         pool: Arc::new(pool),
         budget_bytes: 1 << 30,
         deadlines: Deadlines::default(),
+        limits: Limits::default(),
         hosts: Vec::new(),
         log: Log::new(Box::new(std::io::sink())),
         clock: Arc::new(SystemClock::default()),
