@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cli::args::parse_bytes;
-use crate::cli::serve::config::Config;
+use crate::cli::serve::config::{Cache, Config};
 use crate::cli::{complain, pool, say};
 use crate::embed::Choice;
 use crate::error::{Error, ErrorKind, Result};
@@ -52,7 +52,7 @@ pub struct ServeArgs {
     pub upstream: Option<String>,
 
     /// Environment variable with the key for it; without, a client's own goes on if this server asks for none
-    #[arg(long, value_name = "NAME", requires = "upstream", help_heading = "Cache")]
+    #[arg(long, value_name = "NAME", help_heading = "Cache")]
     pub upstream_key_env: Option<String>,
 
     /// Policies of caches, by category (docs/cache.md); read again when it changes
@@ -64,20 +64,20 @@ pub struct ServeArgs {
     pub embed: Option<Choice>,
 }
 
-/// The caches as they were asked for.
-fn front(args: &ServeArgs) -> Result<FrontSettings> {
+/// The caches as they were asked for: what was typed, and for the rest what the file says.
+fn front(args: &ServeArgs, cache: Cache) -> Result<FrontSettings> {
     let mut front = FrontSettings::default();
-    if let Some(name) = &args.upstream_key_env {
-        let key = std::env::var(name).ok().filter(|key| !key.is_empty());
+    if let Some(name) = args.upstream_key_env.clone().or(cache.upstream_key_env) {
+        let key = std::env::var(&name).ok().filter(|key| !key.is_empty());
         let message = || {
             format!("the environment variable {name} is not set, expected the key of the upstream")
         };
         front.upstream_key = Some(key.ok_or_else(|| Error::usage("upstream_key", message()))?);
     }
-    front.upstream.clone_from(&args.upstream);
-    front.policy.clone_from(&args.cache_policy);
-    if let Some(embed) = &args.embed {
-        front.embed = embed.clone();
+    front.upstream = args.upstream.clone().or(cache.upstream);
+    front.policy = args.cache_policy.clone().or(cache.policy);
+    if let Some(embed) = args.embed.clone().or(cache.embed) {
+        front.embed = embed;
     }
     Ok(front)
 }
@@ -97,7 +97,7 @@ pub fn run(args: &ServeArgs) -> Result<u8> {
 /// What was typed, and for the rest what the file says.
 fn settings(args: &ServeArgs) -> Result<ServeSettings> {
     let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
-    let Config { data, bind, threads, memory, allowed_hosts, limits, deadlines } = config;
+    let Config { data, bind, threads, memory, allowed_hosts, limits, deadlines, cache } = config;
     let data = args.data.clone().or(data).ok_or_else(|| {
         Error::usage("data", "none, expected --data DIR or `data` in the file of --config")
     })?;
@@ -115,7 +115,7 @@ fn settings(args: &ServeArgs) -> Result<ServeSettings> {
         hosts,
         log: Log::new(Box::new(std::io::stderr())),
         clock: Arc::new(SystemClock::default()),
-        front: front(args)?,
+        front: front(args, cache)?,
     })
 }
 

@@ -134,8 +134,7 @@ async fn answered(
     if let Handler::Upstream(endpoint) = route.handler {
         return proxy::answered(shared, Asking { parts, caller, endpoint, began }, body).await;
     }
-    let may_be_numbers = numbers::are_taken_by(route.method, route.path);
-    let form = body::check(&parts.headers, may_be_numbers)?;
+    let form = body::check(&parts.headers, forms(route))?;
     let until = until(&query, began)?;
     let unread = body.take().expect("nothing else takes it");
     let body = shared.bodies.read(&parts.headers, unread, shared.deadlines.body).await?;

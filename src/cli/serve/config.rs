@@ -14,6 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::cli::args::parse_bytes;
+use crate::embed::Choice;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::server::limits::{BODY_BYTES, Deadlines, Limits, Order};
 
@@ -21,9 +22,11 @@ use crate::server::limits::{BODY_BYTES, Deadlines, Limits, Order};
 const SHOWN: usize = 60;
 
 const ROOT: &[&str] =
-    &["data", "bind", "threads", "memory", "allowed_hosts", "limits", "deadlines"];
+    &["data", "bind", "threads", "memory", "allowed_hosts", "limits", "deadlines", "cache"];
 const LIMITS: &[&str] = &["bodies_memory", "workers", "connections", "order"];
 const DEADLINES: &[&str] = &["head", "body", "idle", "write", "stop"];
+
+const CACHE: &[&str] = &["upstream", "upstream_key_env", "policy", "embed"];
 
 /// Threads and workers that can be asked for.
 const WORKERS: RangeInclusive<u64> = 1..=1024;
@@ -54,6 +57,21 @@ pub struct Config {
     pub limits: Limits,
     /// How long it waits for what.
     pub deadlines: Deadlines,
+    /// Answers from memory.
+    pub cache: Cache,
+}
+
+/// What a file says of answers from memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cache {
+    /// URL of the model server behind.
+    pub upstream: Option<String>,
+    /// Environment variable with the key for it.
+    pub upstream_key_env: Option<String>,
+    /// The file of policies.
+    pub policy: Option<PathBuf>,
+    /// What compares questions.
+    pub embed: Option<Choice>,
 }
 
 impl Config {
@@ -84,6 +102,7 @@ impl Config {
             "threads" => self.threads = Some(entry.whole(WORKERS)? as usize),
             "memory" => self.memory = Some(entry.bytes(1..=u64::MAX)?),
             "allowed_hosts" => self.allowed_hosts = entry.texts()?,
+            "cache" => entry.table(CACHE, &mut |entry| take_cache(&mut self.cache, entry))?,
             "limits" => entry.table(LIMITS, &mut |entry| take_limit(&mut self.limits, entry))?,
             _ => entry.table(DEADLINES, &mut |entry| take_deadline(&mut self.deadlines, entry))?,
         }
@@ -272,6 +291,12 @@ body = 2.5
 idle = 3
 write = 4
 stop = 0.25
+
+[cache]
+upstream = "http://localhost:8000"
+upstream_key_env = "MODEL_KEY"
+policy = "policy.toml"
+embed = "hashed"
 "#;
 
     #[test]
@@ -292,9 +317,15 @@ stop = 0.25
                 order: Order::FirstCome,
             },
             deadlines: Deadlines { head, body, idle, write, stop },
+            cache: Cache {
+                upstream: Some("http://localhost:8000".into()),
+                upstream_key_env: Some("MODEL_KEY".into()),
+                policy: Some("policy.toml".into()),
+                embed: Some(Choice::Hashed),
+            },
         };
         assert_eq!(read, expected);
-        for key in [ROOT, LIMITS, DEADLINES].concat() {
+        for key in [ROOT, LIMITS, DEADLINES, CACHE].concat() {
             assert!(ALL.contains(&format!("{key} =")) || ALL.contains(&format!("[{key}]")));
         }
         assert_eq!(config("# nothing\n").unwrap(), Config::default());

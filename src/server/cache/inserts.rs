@@ -33,16 +33,19 @@ struct Stored {
 }
 
 /// Moves what makes a key out of a body.
-fn said(own: &mut Stored) -> Said {
-    Said {
+///
+/// # Errors
+/// `vector_shape`.
+fn said(own: &mut Stored) -> Result<Said, Refusal> {
+    Ok(Said {
         text: own.text.take(),
-        vector: own.vector.take().map(|own| own.0),
+        vector: own.vector.take().map(Numbers::row).transpose()?,
         exact: own.exact.take(),
         model: own.model.take(),
         category: own.category.take(),
         user: own.user.take(),
         partition: own.partition.take(),
-    }
+    })
 }
 
 /// `POST /v1/cache/{cache}/insert`
@@ -55,7 +58,7 @@ fn inserted(call: &Call<'_>, mut asked: Stored) -> Answer {
         return Reply::result(&results(call, vec![asked], &Said::default())?[0], call.began);
     };
     check_batch("entries", all.len())?;
-    let rest = said(&mut asked);
+    let rest = said(&mut asked)?;
     if rest.is_question() || asked.answer.is_some() {
         return Err(Refusal::bad("entries: beside an entry of its own, expected one or the other"));
     }
@@ -72,7 +75,7 @@ fn inserted(call: &Call<'_>, mut asked: Stored) -> Answer {
 
 fn results(call: &Call<'_>, mut all: Vec<Stored>, rest: &Said) -> Result<Vec<Value>, Refusal> {
     let keys: Result<Vec<Key>, Refusal> =
-        all.iter_mut().map(|own| said(own).or(rest).key(call)).collect();
+        all.iter_mut().map(|own| said(own)?.or(rest).key(call)).collect();
     let mut keys = keys?;
     if all.iter().any(|own| own.answer.is_none()) {
         return Err(Refusal::bad("answer: none, expected any JSON"));

@@ -31,16 +31,19 @@ struct LookedUp {
 }
 
 /// Moves what makes a key out of a body.
-fn said(own: &mut LookedUp) -> Said {
-    Said {
+///
+/// # Errors
+/// `vector_shape`.
+fn said(own: &mut LookedUp) -> Result<Said, Refusal> {
+    Ok(Said {
         text: own.text.take(),
-        vector: own.vector.take().map(|own| own.0),
+        vector: own.vector.take().map(Numbers::row).transpose()?,
         exact: own.exact.take(),
         model: own.model.take(),
         category: own.category.take(),
         user: own.user.take(),
         partition: own.partition.take(),
-    }
+    })
 }
 
 /// `POST /v1/cache/{cache}/lookup`
@@ -53,7 +56,7 @@ fn looked_up(call: &Call<'_>, mut asked: LookedUp) -> Answer {
         return Reply::result(&verdicts(call, vec![asked], &Said::default())?[0], call.began);
     };
     check_batch("lookups", all.len())?;
-    let rest = said(&mut asked);
+    let rest = said(&mut asked)?;
     if rest.is_question() {
         return Err(Refusal::bad(
             "lookups: beside a question of its own, expected one or the other",
@@ -70,7 +73,7 @@ fn looked_up(call: &Call<'_>, mut asked: LookedUp) -> Answer {
 
 fn verdicts(call: &Call<'_>, mut all: Vec<LookedUp>, rest: &Said) -> Result<Vec<Value>, Refusal> {
     let keys: Result<Vec<Key>, Refusal> =
-        all.iter_mut().map(|own| said(own).or(rest).key(call)).collect();
+        all.iter_mut().map(|own| said(own)?.or(rest).key(call)).collect();
     let mut keys = keys?;
     let began = Instant::now();
     let cache = prepared(call, &mut keys)?;
@@ -145,7 +148,7 @@ pub fn explain(call: &Call<'_>) -> Answer {
     if asked.lookups.is_some() {
         return Err(Refusal::bad("lookups: one question is explained at a time"));
     }
-    let mut keys = [said(&mut asked).key(call)?];
+    let mut keys = [said(&mut asked)?.key(call)?];
     let cache = prepared(call, &mut keys)?;
     let [key] = &keys;
     let explanation = cache.explain(&Lookup {

@@ -89,7 +89,8 @@ pub fn explanation(own: &Explanation) -> Value {
                 "age_s": near.age.as_secs_f64(),
                 "left_s": near.left.as_secs_f64(),
                 "hits": near.n_hits,
-                "observed": near.observed,
+                "observed": near.n_observed,
+                "explored": near.explored,
                 "differs": near.differs,
             })
         })

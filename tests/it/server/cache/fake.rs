@@ -1,6 +1,6 @@
 //! A small model server: it answers what it is asked, says how often it was, and fails as it is told to by the model's name.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
