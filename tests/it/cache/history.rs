@@ -91,9 +91,9 @@ impl Draw {
         }
     }
 
-    /// A question: there are 40, each in many wordings.
+    /// A question: there are 12, each in many wordings.
     fn asked(&mut self) -> (u64, Vec<f32>) {
-        let question = self.below(40);
+        let question = self.below(12);
         let wording = self.below(6);
         let cosine = [1.0, 0.995, 0.97, 0.93, 0.88, 0.8][wording as usize];
         (question * 10 + wording, near(question, cosine))
@@ -125,7 +125,7 @@ impl Draw {
             0 => Reach::AllTenants,
             _ => Reach::Tenant(self.of(&["ann", "ben", "cem"]).into()),
         };
-        let which = match self.below(20) {
+        let which = match self.below(80) {
             0 => Which::All,
             1 => Which::Tag(self.of(&["red", "blue"]).into()),
             2 => Which::Category(self.of(&["faq", "own", "all"]).into()),
@@ -133,7 +133,7 @@ impl Draw {
             4 => Which::User("u".into()),
             5 => Which::Attributes(BTreeMap::from([("source".into(), "a".into())])),
             6 => Which::Epoch { model: Some("m".into()), compat: Some([1; 32]) },
-            7..12 => Which::Exact(hash(self.below(400))),
+            7..40 => Which::Exact(hash(self.below(120))),
             _ => Which::Id(match model.all.is_empty() {
                 true => EntryId(1),
                 false => model.all[self.below(model.all.len() as u64) as usize].id,
@@ -185,7 +185,7 @@ impl History {
                 assert!(n >= self.model.invalidate(&invalidate), "{invalidate:?}");
             }
             830..960 => {
-                let ms = self.draw.below(20_000);
+                let ms = self.draw.below(4000);
                 self.clock.pass(ms);
                 self.model.pass(ms);
             }
@@ -205,17 +205,18 @@ impl History {
     /// Somebody sets the wall clock, seldom by years.
     fn jump(&mut self) {
         let hour = 3_600_000;
-        let by = match self.draw.below(40) {
+        let by = match self.draw.below(400) {
             0 => 10 * 365 * 24 * hour,
             1 => -10 * 365 * 24 * hour,
-            2 => hour,
-            3..20 => 30_000,
+            2..5 => hour,
+            5..100 => 30_000,
             _ => -self.draw.of(&[30_000, hour]),
         };
         self.clock.set_wall(by);
         self.model.set_wall(self.clock.wall_ms());
-        // A clock that is set twice is seen in between.
-        self.lookups(1);
+        // Set twice, the clock is seen in between: a category that is off asks for no time.
+        let faq = super::identity("ann");
+        self.cache().lookup(&Lookup::new(&faq, hash(0), "the time", None)).unwrap();
     }
 
     fn restart(&mut self) {

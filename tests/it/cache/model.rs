@@ -159,8 +159,12 @@ impl Model {
         {
             return Becomes::Refused;
         }
-        let equal = self.own(&entry.identity, &policy).find(|kept| kept.entry.exact == entry.exact);
-        if let Some(id) = equal.map(|kept| kept.id) {
+        let equal = self
+            .own(&entry.identity, &policy)
+            .filter(|kept| self.lives(kept))
+            .find(|kept| kept.entry.exact == entry.exact)
+            .map(|kept| kept.id);
+        if let Some(id) = equal {
             self.all.retain(|kept| kept.id != id);
             return Becomes::New;
         }
