@@ -63,6 +63,9 @@ impl Loops {
     }
 }
 
+/// An entry and the cosine of its row with what was asked.
+pub(super) type Found = (Arc<Hot>, f32);
+
 /// Rows of one cell, and what each belongs to.
 #[derive(Debug, Default)]
 struct Cell {
@@ -182,7 +185,7 @@ impl Cells {
         loops: &Loops,
         query: &Query,
         passes: &dyn Fn(&Hot) -> bool,
-    ) -> Option<(Arc<Hot>, f32)> {
+    ) -> Option<Found> {
         let seen = self.seen_by(loops, query);
         let mut best = Best::default();
         for &cell in &seen {
@@ -202,7 +205,7 @@ impl Cells {
         best: &Best,
         seen: &[usize],
         passes: &dyn Fn(&Hot) -> bool,
-    ) -> Option<(Arc<Hot>, f32)> {
+    ) -> Option<Found> {
         let hot = |near: &Near| &self.cells[near.cell].hots[near.at];
         let passing: Vec<&Near> = best.all().iter().filter(|near| passes(hot(near))).collect();
         // What the loops place this close may be in another order.
@@ -219,12 +222,7 @@ impl Cells {
     }
 
     /// The same in its plainest form: every row of the cells that are looked at.
-    fn plain(
-        &self,
-        query: &Query,
-        seen: &[usize],
-        passes: &dyn Fn(&Hot) -> bool,
-    ) -> Option<(Arc<Hot>, f32)> {
+    fn plain(&self, query: &Query, seen: &[usize], passes: &dyn Fn(&Hot) -> bool) -> Option<Found> {
         let rows = seen.iter().flat_map(|&cell| {
             let cell = &self.cells[cell];
             cell.hots.iter().enumerate().map(|(at, hot)| (hot, cell.row(at, self.dim)))
@@ -271,7 +269,7 @@ impl Cells {
 }
 
 /// The nearest, and of equally near ones that with the least number.
-fn nearer<'a>(all: impl Iterator<Item = (&'a Arc<Hot>, f32)>) -> Option<(Arc<Hot>, f32)> {
+fn nearer<'a>(all: impl Iterator<Item = (&'a Arc<Hot>, f32)>) -> Option<Found> {
     let nearest = all.min_by(|a, b| b.1.total_cmp(&a.1).then(a.0.id().cmp(&b.0.id())));
     nearest.map(|(hot, cosine)| (Arc::clone(hot), cosine))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::cells::Found;
 use crate::cache::decide::{Counts, OBSERVED};
 use crate::cache::entry::Hot;
 use crate::cache::identity::EntryId;
@@ -88,7 +89,7 @@ impl SemanticCache {
         let (n_entries, near) = self.near(lookup, &asked.key)?;
         let hots: Vec<Option<&Arc<Hot>>> = near.iter().map(|(hot, _)| Some(hot)).collect();
         let wholes = self.wholes(&hots)?;
-        let candidate = |((hot, similarity), whole): (&(Arc<Hot>, f32), Option<Arc<Written>>)| {
+        let candidate = |((hot, similarity), whole): (&Found, Option<Arc<Written>>)| {
             let whole = whole?;
             let ms = |ms: u64| Duration::from_millis(ms);
             Some(Candidate {
@@ -121,12 +122,12 @@ impl SemanticCache {
         &self,
         lookup: &Lookup<'_>,
         key: &crate::cache::PartitionKey,
-    ) -> Result<(u64, Vec<(Arc<Hot>, f32)>)> {
+    ) -> Result<(u64, Vec<Found>)> {
         let query =
             lookup.vector.map(|vector| Query::new(vector, self.settings.dim)).transpose()?;
         let shard = self.shards.read(key);
         let Some(partition) = shard.partition(key) else { return Ok((0, Vec::new())) };
-        let mut near: Vec<(Arc<Hot>, f32)> = Vec::new();
+        let mut near: Vec<Found> = Vec::new();
         if let Some(query) = query {
             while near.len() < SHOWN {
                 let is_new = |hot: &Hot| near.iter().all(|(other, _)| other.id() != hot.id());

@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use half::f16;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cache::clock::ms;
@@ -208,13 +207,12 @@ impl SemanticCache {
             return refuse(Refusal::FirstSighting);
         }
         let now_ms = self.time.now_ms();
-        let (hot, written, row) = self.made(books, prepared, now_ms);
-        let ticket = written.1;
-        let written = written.0;
+        let ticket = prepared.entry.ticket;
+        let (hot, written) = self.made(books, prepared, now_ms);
         if ticket.is_some_and(|ticket| books.invalidated.covers(ticket, &hot)) {
             return refuse(Refusal::Invalidated);
         }
-        let replaced = match self.standing(&hot, &written, row.as_deref(), policy, now_ms)? {
+        let replaced = match self.standing(&hot, &written, policy, now_ms)? {
             Standing::Joins(id) => {
                 counters.joined();
                 return Ok(Inserted::Joined(id));
@@ -230,7 +228,7 @@ impl SemanticCache {
             return refuse(refusal);
         }
         hot.set_waiting(Some(Arc::clone(&written)));
-        self.shards.insert(&hot, row.as_deref(), hot.expires_ms(policy, 1.0));
+        self.shards.insert(&hot, written.row.as_deref(), hot.expires_ms(policy, 1.0));
         books.rooms.add(Arc::clone(&hot), policies);
         counters.inserted(hot.saved_ms);
         let id = hot.id();
@@ -239,14 +237,8 @@ impl SemanticCache {
         Ok(Inserted::New(id))
     }
 
-    /// The entry in memory and on its way to the record, and its row.
-    #[allow(clippy::type_complexity)]
-    fn made(
-        &self,
-        books: &mut Books,
-        prepared: Prepared,
-        now_ms: u64,
-    ) -> (Arc<Hot>, (Arc<Written>, Option<u64>), Option<Vec<f16>>) {
+    /// The entry in memory, and on its way to the record.
+    fn made(&self, books: &mut Books, prepared: Prepared, now_ms: u64) -> (Arc<Hot>, Arc<Written>) {
         let Prepared { entry, key, query, answer_hash, ttl_ms, n_bytes } = prepared;
         let row = query.map(|query| query.kept());
         let scope = key.scope();
@@ -283,8 +275,7 @@ impl SemanticCache {
             attributes: entry.attributes,
         };
         let (id, text, answer) = (hot.id(), entry.text, entry.answer);
-        let written = Written { id, head, row: row.clone(), text, answer };
-        (Arc::new(hot), (Arc::new(written), entry.ticket), row)
+        (Arc::new(hot), Arc::new(Written { id, head, row, text, answer }))
     }
 
     /// What an entry is to those that are there. One of an equal request is replaced. The nearest is joined if the guard finds no
@@ -294,7 +285,6 @@ impl SemanticCache {
         &self,
         hot: &Hot,
         written: &Written,
-        row: Option<&[f16]>,
         policy: &Policy,
         now_ms: u64,
     ) -> Result<Standing> {
@@ -308,7 +298,7 @@ impl SemanticCache {
             }
             let nearest =
                 |row| partition.cells.nearest(self.shards.loops(), &Query::of_kept(row), &lives);
-            row.and_then(nearest)
+            written.row.as_deref().and_then(nearest)
         };
         let Some((other, cosine)) = near else { return Ok(Standing::New) };
         let says_the_same = other.answer_hash == hot.answer_hash && cosine >= policy.threshold;

@@ -121,7 +121,7 @@ impl Record {
             })
             .collect();
         let counters: Vec<Vec<u8>> = changes.counted.iter().map(|(_, one)| one.encode()).collect();
-        let counters: Vec<[(&str, Option<&[u8]>); 1]> =
+        let counters: Vec<_> =
             counters.iter().map(|bytes| [(COUNTERS, Some(bytes.as_slice()))]).collect();
         let written = changes.written.iter().zip(&payloads).zip(&vectors);
         let written = written.map(|((one, payload), vectors)| {

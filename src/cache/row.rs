@@ -1,6 +1,7 @@
 //! One vector: how it is kept, and how near another is.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use crate::distance::scalar;
 use crate::error::{Error, ErrorKind, Result};
@@ -42,17 +43,24 @@ impl Query {
 
     /// The query that equals a kept row.
     pub fn of_kept(row: &[f16]) -> Self {
-        Self(row.iter().map(|x| x.to_f32()).collect())
+        Self(wide(row))
     }
 
     /// The verdict: the cosine with a kept row, in `[-1, 1]`, summed in 64 bits.
     pub fn cosine(&self, row: &[f16]) -> f32 {
-        let row: Vec<f32> = row.iter().map(|x| x.to_f32()).collect();
+        let row = wide(row);
         let norms = scalar::dot(&self.0, &self.0) * scalar::dot(&row, &row);
         let cosine = scalar::dot(&self.0, &row) / norms.sqrt();
         // A row whose elements all round to 0 has no direction.
         if cosine.is_nan() { -1.0 } else { cosine.clamp(-1.0, 1.0) as f32 }
     }
+}
+
+/// With 32 bits an element.
+fn wide(row: &[f16]) -> Vec<f32> {
+    let mut wide = vec![0.0; row.len()];
+    row.convert_to_f32_slice(&mut wide);
+    wide
 }
 
 /// What a dot product with a kept row is multiplied by to be a cosine.

@@ -67,6 +67,16 @@ fn modules_import_only_from_rows_above_their_own() {
 }
 
 #[test]
+fn dedup_and_cache_never_import_each_other() {
+    for (path, text) in all_sources() {
+        for (own, other) in [("dedup", "crate::cache"), ("cache", "crate::dedup")] {
+            let is_own = path.starts_with(own) || path == Path::new(own).with_extension("rs");
+            assert!(!is_own || !text.contains(other), "{}", path.display());
+        }
+    }
+}
+
+#[test]
 fn unsafe_code_is_where_the_architecture_says() {
     for (path, text) in all_sources() {
         let allowed = path.starts_with("distance/simd")

@@ -1,11 +1,9 @@
 //! Several queries of one partition at once: a row is read once for all that compare it.
 
-use std::sync::Arc;
-
 use half::f16;
 
 use crate::cache::cells::best::Best;
-use crate::cache::cells::{Cells, Loops, SEEN_ROWS};
+use crate::cache::cells::{Cells, Found, Loops, SEEN_ROWS};
 use crate::cache::entry::Hot;
 use crate::cache::row::Query;
 use crate::distance::simd::{Pass, Sum};
@@ -23,7 +21,7 @@ impl Cells {
         loops: &Loops,
         queries: &[&Query],
         passes: &dyn Fn(usize, &Hot) -> bool,
-    ) -> Vec<Option<(Arc<Hot>, f32)>> {
+    ) -> Vec<Option<Found>> {
         let seen = self.seen_by_each(loops, queries);
         let mut askers: Vec<Vec<usize>> = vec![Vec::new(); self.cells.len()];
         for (q, cells) in seen.iter().enumerate() {
