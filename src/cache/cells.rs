@@ -186,7 +186,28 @@ impl Cells {
         query: &Query,
         passes: &dyn Fn(&Hot) -> bool,
     ) -> Option<Found> {
-        let seen = self.seen_by(loops, query);
+        self.nearest_of_seen(loops, query, SEEN_ROWS, passes)
+    }
+
+    /// The same of a fourth of the rows: for whether a new row is there already. In a large partition one in some hundreds is not
+    /// found, and is kept twice.
+    pub fn nearest_to_new(
+        &self,
+        loops: &Loops,
+        query: &Query,
+        passes: &dyn Fn(&Hot) -> bool,
+    ) -> Option<Found> {
+        self.nearest_of_seen(loops, query, SEEN_ROWS / 4, passes)
+    }
+
+    fn nearest_of_seen(
+        &self,
+        loops: &Loops,
+        query: &Query,
+        n_seen: usize,
+        passes: &dyn Fn(&Hot) -> bool,
+    ) -> Option<Found> {
+        let seen = self.seen_by(loops, query, n_seen);
         let mut best = Best::default();
         for &cell in &seen {
             let Cell { rows, inverse, .. } = &self.cells[cell];
@@ -232,7 +253,7 @@ impl Cells {
     }
 
     /// The cells that a query looks at: all of a partition that is not divided.
-    fn seen_by(&self, loops: &Loops, query: &Query) -> Vec<usize> {
+    fn seen_by(&self, loops: &Loops, query: &Query, n_seen: usize) -> Vec<usize> {
         if self.n_rows <= SEEN_ROWS {
             return (0..self.cells.len()).collect();
         }
@@ -240,14 +261,14 @@ impl Cells {
         loops.each_block(query.row(), &self.centres, |first, sums| {
             centres.extend(sums.iter().enumerate().map(|(at, &sum)| (sum, first + at)));
         });
-        self.nearest_cells(centres)
+        self.nearest_cells(centres, n_seen)
     }
 
-    /// The cells of the nearest centres, until they hold [`SEEN_ROWS`].
-    fn nearest_cells(&self, mut centres: Vec<(f32, usize)>) -> Vec<usize> {
+    /// The cells of the nearest centres, until they hold that many rows.
+    fn nearest_cells(&self, mut centres: Vec<(f32, usize)>, n_seen: usize) -> Vec<usize> {
         let order = |a: &(f32, usize), b: &(f32, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let (mut seen, mut n_rows, mut sorted) = (Vec::new(), 0, 0);
-        while n_rows < SEEN_ROWS && sorted < centres.len() {
+        while n_rows < n_seen && sorted < centres.len() {
             // Most queries need no more of the order than this.
             let rest = &mut centres[sorted..];
             let n = rest.len().min(4 * SEEN_ROWS / CELL_ROWS);
@@ -256,7 +277,7 @@ impl Cells {
             }
             rest[..n].sort_unstable_by(order);
             for &(_, cell) in &rest[..n] {
-                if n_rows >= SEEN_ROWS {
+                if n_rows >= n_seen {
                     break;
                 }
                 n_rows += self.cells[cell].hots.len();

@@ -296,8 +296,10 @@ impl SemanticCache {
             if let Some(equal) = partition.equal(hot.exact).filter(|equal| lives(equal)) {
                 return Ok(Standing::Replaces(Arc::clone(equal)));
             }
-            let nearest =
-                |row| partition.cells.nearest(self.shards.loops(), &Query::of_kept(row), &lives);
+            let nearest = |row| {
+                let query = Query::of_kept(row);
+                partition.cells.nearest_to_new(self.shards.loops(), &query, &lives)
+            };
             written.row.as_deref().and_then(nearest)
         };
         let Some((other, cosine)) = near else { return Ok(Standing::New) };

@@ -64,7 +64,7 @@ impl Cells {
                 centres.push((sum, cell));
             }
         });
-        centres.into_iter().map(|centres| self.nearest_cells(centres)).collect()
+        centres.into_iter().map(|centres| self.nearest_cells(centres, SEEN_ROWS)).collect()
     }
 }
 
