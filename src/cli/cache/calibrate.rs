@@ -215,7 +215,7 @@ fn table(args: &CalibrateArgs, head: &[String], categories: &[Category]) {
 }
 
 /// A share with the interval in which the truth lies.
-fn ranged(k: u64, n: u64, confidence: f64) -> String {
+pub fn ranged(k: u64, n: u64, confidence: f64) -> String {
     if n == 0 {
         return "none".into();
     }
