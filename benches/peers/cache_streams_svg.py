@@ -55,7 +55,7 @@ def main():
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
         f'<style>{STYLE}</style><rect width="100%" height="100%" fill="#fff"/>',
         f'<text class="b" x="8" y="18">Answered (up) against answered wrongly (right), of all requests; vectors: '
-        f'{escape(result["embed"].split(":")[0])}</text>',
+        f'{escape(result["embed"])}</text>',
         '<text x="8" y="36">dark: with guard; light, dashed: without; dots: threshold calibrated on the other half for 1 % '
         "(dark), and with the verified bound (red)</text>",
     ]

@@ -145,7 +145,8 @@ pub const BROUGHT_BYTES: u64 = 8 << 30;
 /// Deepest nesting of a payload: one that is deeper the parser refuses, so that it could be stored and not read.
 pub const PAYLOAD_DEPTH: usize = 127;
 
-/// Observations of one cache entry that count: a curve of two numbers is known by then, and is fitted in ten microseconds.
+/// Observations of one cache entry that count: a curve of two numbers is known by then, and is fitted in a tenth of a
+/// millisecond.
 pub const OBSERVATIONS: usize = 128;
 
 /// Requests of one category of a stream that is calibrated: each is compared with all before it, which takes a minute at this
