@@ -41,7 +41,7 @@ pub enum Numbers {
 #[serde(deny_unknown_fields)]
 pub struct SparseNumbers {
     indices: Vec<u32>,
-    values: Vec<f32>,
+    values: Floats,
 }
 
 impl SparseNumbers {
@@ -50,7 +50,7 @@ impl SparseNumbers {
     /// # Errors
     /// Those of [`SparseVector::new`].
     pub fn vector(self) -> Result<SparseVector> {
-        SparseVector::new(self.indices, self.values)
+        SparseVector::new(self.indices, self.values.0)
     }
 }
 
@@ -121,12 +121,47 @@ impl<'de> Visitor<'de> for AnyFirst {
         Ok(First::Number(value as f32))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<First, A::Error> {
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<First, E> {
+        AnyFloats.visit_str(text).map(|Floats(row)| First::Row(row))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<First, A::Error> {
+        AnyFloats.visit_seq(seq).map(|Floats(row)| First::Row(row))
+    }
+}
+
+/// A list of numbers, or what refers to some behind the head.
+#[derive(Clone, Debug, PartialEq)]
+struct Floats(Vec<f32>);
+
+impl<'de> Deserialize<'de> for Floats {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyFloats)
+    }
+}
+
+struct AnyFloats;
+
+impl<'de> Visitor<'de> for AnyFloats {
+    type Value = Floats;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of numbers")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Floats, E> {
+        match numbers::referred(text) {
+            Some(numbers) => numbers.map(Floats).map_err(E::custom),
+            None => Err(E::invalid_type(Unexpected::Str(text), &self)),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Floats, A::Error> {
         let mut row = Vec::new();
         while let Some(value) = seq.next_element::<f32>()? {
             row.push(value);
         }
-        Ok(First::Row(row))
+        Ok(Floats(row))
     }
 }
 
@@ -160,7 +195,7 @@ impl<'de> Visitor<'de> for AnyNumbers {
             }
             Some(First::Row(first)) => {
                 let mut rows = vec![first];
-                while let Some(row) = seq.next_element::<Vec<f32>>()? {
+                while let Some(Floats(row)) = seq.next_element()? {
                     rows.push(row);
                 }
                 Ok(Numbers::Rows(rows))

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Answered, Http, with_points};
 
 /// A head and numbers behind it.
-fn sent(http: &Http, (method, path): (&str, &str), head: &Value, numbers: &[f32]) -> Answered {
+pub fn sent(http: &Http, (method, path): (&str, &str), head: &Value, numbers: &[f32]) -> Answered {
     let head = head.to_string();
     let mut body = (head.len() as u32).to_le_bytes().to_vec();
     body.extend_from_slice(head.as_bytes());

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Http;
+use super::numbers::sent;
 
 /// A collection with a vector of each shape.
 fn hybrid() -> Http {
@@ -203,6 +204,34 @@ fn of_several_rows_it_is_the_rows_of_others_that_must_be_unlike_what_was_chosen(
     http.ok("PUT", "/collections/c/points", points);
     let mmr = json!({"nearest": [[1, 0]], "mmr": {"diversity": 1.0, "candidates_limit": 3}});
     assert_eq!(ids(&query(&http, json!({"query": mmr, "limit": 3}))), [1, 2, 3]);
+}
+
+#[test]
+fn rows_and_sparse_values_may_be_sent_as_bytes() {
+    let http = hybrid();
+    let put = ("PUT", "/collections/c/points");
+    let sparse = json!({"indices": [31, 30], "values": "f32:4:2"});
+    let vector = json!({"words": ["f32:2:2", "f32:0:2"], "terms": sparse});
+    let head = json!({"points": [{"id": 9, "vector": vector}]});
+    let answered = sent(&http, put, &head, &[0.5, 90.0, 80.0, 0.25, 7.0, 8.0]);
+    assert_eq!(answered.status, 200, "{}", answered.body);
+    let stored = http.get("/collections/c/points/9")["vector"].clone();
+    assert_eq!(stored["words"], json!([[80.0, 0.25], [0.5, 90.0]]));
+    assert_eq!(stored["terms"], json!({"indices": [30, 31], "values": [8.0, 7.0]}));
+    let post = ("POST", "/collections/c/points/query");
+    for (query, numbers, score) in [
+        (json!({"query": ["f32:0:2"], "using": "words"}), [0.0, 1.0], 90.0),
+        (
+            json!({"query": {"indices": [30, 5], "values": "f32:0:2"}, "using": "terms"}),
+            [2.0, 0.5],
+            16.0,
+        ),
+    ] {
+        let found = sent(&http, post, &query, &numbers).body["result"]["points"][0].clone();
+        assert_eq!((&found["id"], &found["score"]), (&json!(9), &json!(score)), "{query}");
+    }
+    let unused = sent(&http, post, &json!({"query": ["f32:0:2"], "using": "words"}), &[1.0; 3]);
+    assert!(unused.refusal().1.starts_with("numbers_unused"), "{}", unused.body);
 }
 
 #[test]

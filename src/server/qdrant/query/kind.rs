@@ -81,9 +81,8 @@ pub(super) fn example(node: Node<'_>) -> Result<Example> {
         return Ok(Example::Vector(numbers.map_err(|error| error.within(node))?));
     }
     match node.value {
-        Value::Array(list) if list.first().is_some_and(Value::is_array) => {
-            let row = |node: Node<'_>| node.each("numbers", |node| node.float());
-            Ok(Example::Rows(node.each("lists of numbers", row)?))
+        Value::Array(list) if list.first().is_some_and(|one| one.is_array() || one.is_string()) => {
+            Ok(Example::Rows(node.each("lists of numbers", floats)?))
         }
         Value::Array(_) => Ok(Example::Vector(node.each("numbers", |node| node.float())?)),
         Value::Object(map) if map.contains_key("indices") || map.contains_key("values") => {
@@ -97,6 +96,14 @@ pub(super) fn example(node: Node<'_>) -> Result<Example> {
     }
 }
 
+/// A list of numbers, or what refers to some behind the head.
+fn floats(node: Node<'_>) -> Result<Vec<f32>> {
+    match node.value.as_str().and_then(numbers::referred) {
+        Some(numbers) => numbers.map_err(|error| error.within(node)),
+        None => node.each("numbers", |node| node.float()),
+    }
+}
+
 fn sparse(node: Node<'_>) -> Result<SparseVector> {
     let map = node.object(&["indices", "values"])?;
     let index = |node: Node<'_>| {
@@ -104,7 +111,7 @@ fn sparse(node: Node<'_>) -> Result<SparseVector> {
         index.ok_or_else(|| node.wrong_type("an unsigned 32-bit integer"))
     };
     let indices = node.need(map, "indices")?.each("indices", index)?;
-    let values = node.need(map, "values")?.each("numbers", |node| node.float())?;
+    let values = floats(node.need(map, "values")?)?;
     SparseVector::new(indices, values).map_err(|error| error.within(node))
 }
 
