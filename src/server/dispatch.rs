@@ -89,6 +89,7 @@ pub async fn answer(
     began: Instant,
 ) -> Response<Sent> {
     let mut page = shared.ledger.page(request.method().as_str());
+    let speech = router::speech(request.uri().path());
     let (parts, body) = request.into_parts();
     let mut body = Some(body);
     let mut response = match answered(shared, parts, &mut body, (address, began), &mut page).await {
@@ -98,7 +99,6 @@ pub async fn answer(
         }
         Err(refusal) => {
             page.answered(refusal.status().as_u16(), Some(refusal.code()));
-            let speech = page.route.map(Route::speech).unwrap_or_default();
             refusal.response(speech, began)
         }
     };

@@ -68,14 +68,13 @@ pub struct Route {
     pub handler: Handler,
 }
 
-impl Route {
-    /// The form of its refusals.
-    pub fn speech(&self) -> Speech {
-        match self.handler {
-            Handler::Upstream(_) => Speech::OpenAi,
-            Handler::Worker(_) if self.path.starts_with("/v1/caches/") => Speech::LangCache,
-            Handler::Worker(_) => Speech::Qdrant,
-        }
+/// The form of refusals at a path, whether or not there is a route.
+pub fn speech(path: &str) -> Speech {
+    match path.strip_prefix("/v1/") {
+        Some(rest) if rest.starts_with("caches/") => Speech::LangCache,
+        Some(rest) if rest == "cache" || rest.starts_with("cache/") => Speech::Qdrant,
+        Some(_) => Speech::OpenAi,
+        None => Speech::Qdrant,
     }
 }
 
@@ -167,6 +166,22 @@ pub fn unescaped(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_have_the_form_of_the_api_that_was_asked_routed_or_not() {
+        for (path, expected) in [
+            ("/v1/caches/c/flush", Speech::LangCache),
+            ("/v1/caches/%C2%8B/flush", Speech::LangCache),
+            ("/v1/cache", Speech::Qdrant),
+            ("/v1/cache/c/lookup", Speech::Qdrant),
+            ("/v1/chat/completions", Speech::OpenAi),
+            ("/v1//models", Speech::OpenAi),
+            ("/collections/v1/points", Speech::Qdrant),
+            ("/", Speech::Qdrant),
+        ] {
+            assert_eq!(speech(path), expected, "{path}");
+        }
+    }
 
     #[test]
     fn a_path_is_of_a_pattern_or_not() {

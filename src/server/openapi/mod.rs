@@ -15,7 +15,7 @@ use crate::server::openapi::kinds::{components, of_keys, of_kind};
 use crate::server::openapi::told::{Gives, TOLD, Told};
 use crate::server::qdrant::numbers;
 use crate::server::reply::{Answer, Reply, Speech};
-use crate::server::router::{On, Route, Scope};
+use crate::server::router::{On, Route, Scope, speech};
 use crate::server::routes::ROUTES;
 
 /// It is asked for without a key: it is made once.
@@ -109,7 +109,7 @@ fn parameters(route: &Route) -> Vec<Value> {
 }
 
 fn responses(route: &Route, told: Option<&Told>) -> Value {
-    let refused = match route.speech() {
+    let refused = match speech(route.path) {
         Speech::LangCache => json!({"$ref": "#/components/responses/Problem"}),
         Speech::Qdrant | Speech::OpenAi => json!({"$ref": "#/components/responses/Refused"}),
     };
