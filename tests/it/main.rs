@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod cache;
+mod cache_commands;
 mod collection;
 mod collection_commands;
 mod conformance;
