@@ -64,8 +64,9 @@ mod tests {
     #[test]
     fn the_second_sighting_is_one_and_a_flood_of_new_requests_is_not() {
         let mut door = Doorkeeper::default();
-        let n_taken = (0..50_000).filter(|&n| door.sees_again(&exact(n))).count();
-        assert!(n_taken < 100, "{n_taken} of 50,000 new requests were taken for old ones");
-        assert!((0..50_000).all(|n| door.sees_again(&exact(n))));
+        // Twice as many sightings are fewer than those after which counts are halved.
+        let n_taken = (0..30_000).filter(|&n| door.sees_again(&exact(n))).count();
+        assert!(n_taken < 60, "{n_taken} of 30,000 new requests were taken for old ones");
+        assert!((0..30_000).all(|n| door.sees_again(&exact(n))));
     }
 }

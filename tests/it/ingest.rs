@@ -397,7 +397,7 @@ fn of_bad_ids_and_payloads_nothing_is_stored() {
                 "--vectors=x.npy --payload=twice.jsonl",
                 3,
                 "json_duplicate_key",
-                "line 10005: the key \"b\"",
+                "line 10005: duplicate key \"b\"",
             ),
             ("--vectors=x.npy --payload=huge.jsonl", 8, "payload_size", "line 10005"),
             (
