@@ -5,7 +5,7 @@
 //! cargo bench --no-default-features --features server --bench http -- make DIR [ROWS DIM]   a collection of made rows, three times
 //! ... -- latency DIR       library, JSON and bytes in turns; the overhead; where the time goes
 //! ... -- throughput DIR    many connections beside the library on as many threads
-//! ... -- fair DIR          a flood beside two clients, each order of the queue
+//! ... -- fair DIR [LIMITS] a flood beside two clients, each order of the queue; with more limits in the file of --config
 //! ```
 //!
 //! Every part prints one line of JSON. Answers over HTTP are compared with those of the library before anything is timed.
@@ -49,8 +49,9 @@ fn main() {
         }
         ["latency", dir] => println!("{}", parts::latency(Path::new(dir))),
         ["throughput", dir] => println!("{}", parts::throughput(Path::new(dir))),
-        ["fair", dir] => println!("{}", parts::fair(Path::new(dir))),
-        _ => println!("make DIR [ROWS DIM] | latency DIR | throughput DIR | fair DIR"),
+        ["fair", dir] => println!("{}", parts::fair(Path::new(dir), "")),
+        ["fair", dir, limits] => println!("{}", parts::fair(Path::new(dir), limits)),
+        _ => println!("make DIR [ROWS DIM] | latency DIR | throughput DIR | fair DIR [LIMITS]"),
     }
 }
 

@@ -221,7 +221,7 @@ fn closed(n_threads: usize, call: impl Fn(usize, usize) + Sync) -> f64 {
 }
 
 /// Two clients of one tenant alone and beside a flood of another's, each order of the queue.
-pub fn fair(dir: &Path) -> Value {
+pub fn fair(dir: &Path, limits: &str) -> Value {
     let data = dir.join(COPIES[2]);
     let keys = ["a", "b"].map(|tenant| key(&data, tenant));
     let library = Library::open(dir);
@@ -233,7 +233,7 @@ pub fn fair(dir: &Path) -> Value {
     let [flood, few] = [requests(&keys[0]), requests(&keys[1])];
     let mut orders = serde_json::Map::new();
     for order in ["fair", "first_come"] {
-        let served = Served::start(&data, &format!("[limits]\norder = \"{order}\"\n"));
+        let served = Served::start(&data, &format!("[limits]\norder = \"{order}\"\n{limits}\n"));
         let warm = run(&served, &[(&flood, 4, LARGE.1)], Duration::from_secs(2));
         drop(warm);
         let alone = run(&served, &[(&few, CLIENTS.1, 0)], Duration::from_secs(5));
@@ -252,7 +252,7 @@ pub fn fair(dir: &Path) -> Value {
     }
     let mean = |order: &str| orders[order]["small_us"]["mean"].as_f64().expect("a number");
     let sooner = (mean("first_come") / mean("fair") * 100.0).round() / 100.0;
-    json!({"clients": [CLIENTS.0, CLIENTS.1], "orders": orders, "small_sooner": sooner})
+    json!({"clients": [CLIENTS.0, CLIENTS.1], "limits": limits, "orders": orders, "small_sooner": sooner})
 }
 
 /// What a user asks.

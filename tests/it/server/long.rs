@@ -140,7 +140,15 @@ fn two_thousand_silent_and_slow_sockets_are_let_go_while_others_are_answered() {
             Mutex::new(Some(stream))
         })
         .collect();
-    assert!(process.n_descriptors() >= before + 2000, "all are open");
+    // Connecting ends before the server has taken a connection in.
+    let are_open = || process.n_descriptors() >= before + 2000;
+    (0..200).find(|_| {
+        are_open() || {
+            std::thread::sleep(Duration::from_millis(10));
+            false
+        }
+    });
+    assert!(are_open(), "{} of 2,000 are open", process.n_descriptors() - before);
     let (n_open, n_honest) = (AtomicU64::new(2000), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..4 {
