@@ -183,8 +183,13 @@ pub fn raw(address: SocketAddr, bytes: &[u8]) -> String {
 pub fn until_closed(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
-    while let Ok(n @ 1..) = stream.read(&mut buffer) {
-        answer.extend_from_slice(&buffer[..n]);
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(n @ 1..) => answer.extend_from_slice(&buffer[..n]),
+            // A process that was stopped and goes on is told so by sockets with a time limit.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => break,
+        }
     }
     String::from_utf8_lossy(&answer).into_owned()
 }
