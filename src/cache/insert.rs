@@ -137,6 +137,9 @@ impl SemanticCache {
         let query = query.filter(|_| policy.mode.is_semantic());
         let row_bytes = query.as_ref().map_or(0, |query| 2 * query.row().len());
         let n_bytes = entry.text.len() + entry.answer.len() + row_bytes + label_bytes(&entry);
+        if n_bytes as u64 > policies.largest(policy) {
+            return Ok(Err(Refusal::NoRoom));
+        }
         Ok(Ok(Prepared {
             answer_hash: xxh3_64(&entry.answer),
             ttl_ms: ms(entry.ttl.unwrap_or(policy.ttl)).max(1),

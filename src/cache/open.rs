@@ -201,9 +201,10 @@ impl SemanticCache {
                 books.removed.push(id);
                 continue;
             }
-            self.shards.insert(&hot, row.as_deref(), end_ms);
+            self.shards.append(&hot, row.as_deref(), end_ms);
             books.rooms.add(hot, &policies);
         }
+        self.shards.divide_all();
         Ok(())
     }
 

@@ -138,6 +138,31 @@ impl Shards {
 
     /// Adds an entry that ends at `end_ms` at the latest.
     pub fn insert(&self, hot: &Arc<Hot>, row: Option<&[f16]>, end_ms: u64) {
+        self.insert_by(hot, end_ms, |cells| {
+            if let Some(row) = row {
+                cells.insert(&self.loops, Arc::clone(hot), row);
+            }
+        });
+    }
+
+    /// The same of one of many, after which [`Self::divide_all`] must follow.
+    pub fn append(&self, hot: &Arc<Hot>, row: Option<&[f16]>, end_ms: u64) {
+        self.insert_by(hot, end_ms, |cells| {
+            if let Some(row) = row {
+                cells.append(Arc::clone(hot), row);
+            }
+        });
+    }
+
+    /// Divides the partitions to which entries were appended.
+    pub fn divide_all(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            shard.partitions.values_mut().for_each(|one| one.cells.divide_all(&self.loops));
+        }
+    }
+
+    fn insert_by(&self, hot: &Arc<Hot>, end_ms: u64, add: impl FnOnce(&mut Cells)) {
         let mut by_id = self.ids(hot.id()).write().unwrap_or_else(PoisonError::into_inner);
         by_id.insert(hot.id(), Arc::clone(hot));
         drop(by_id);
@@ -146,9 +171,7 @@ impl Shards {
         let new = || Partition::new(Arc::clone(&hot.key), self.dim);
         let partition = shard.partitions.entry(Arc::clone(&hot.key)).or_insert_with(new);
         partition.exact.replace(ByExact(Arc::clone(hot)));
-        if let Some(row) = row {
-            partition.cells.insert(&self.loops, Arc::clone(hot), row);
-        }
+        add(&mut partition.cells);
         partition.n_entries += 1;
     }
 

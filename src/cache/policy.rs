@@ -214,6 +214,11 @@ impl Policies {
         self.categories.get(category).unwrap_or(&self.default)
     }
 
+    /// Bytes of the largest entry for which room could be made.
+    pub(super) fn largest(&self, policy: &Policy) -> u64 {
+        policy.quota.cap_bytes.min(self.room.tenant_bytes).min(self.room.bytes)
+    }
+
     /// The name under which a category is counted: its own if it has a policy, `default` otherwise.
     pub fn counted_as<'a>(&self, category: &'a str) -> &'a str {
         if self.categories.contains_key(category) { category } else { "default" }

@@ -206,7 +206,7 @@ impl Rooms {
     ) -> Result<Option<Arc<Hot>>, Refusal> {
         let group = policies.counted_as(category);
         let (quota, room) = (policies.of(category).quota, policies.room);
-        if n_bytes > quota.cap_bytes.min(room.tenant_bytes).min(room.bytes) {
+        if n_bytes > policies.largest(policies.of(category)) {
             return Err(Refusal::NoRoom);
         }
         let own = self.tenants.get(tenant);

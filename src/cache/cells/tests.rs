@@ -141,6 +141,22 @@ fn a_large_partition_is_divided_and_finds_rows_that_are_near() {
 }
 
 #[test]
+fn rows_that_are_brought_at_once_are_divided_and_found_as_well() {
+    let n = 2 * FLAT_ROWS as u64;
+    let mut rows = Rows::new(0);
+    for id in 0..n {
+        let (hot, row) = (hot(id), query(id).kept());
+        rows.cells.append(Arc::clone(&hot), &row);
+        rows.all.push((hot, row));
+    }
+    rows.cells.divide_all(&rows.loops);
+    rows.check();
+    assert!(rows.cells.cells.iter().all(|cell| (1..=CELL_ROWS).contains(&cell.hots.len())));
+    let is_found = |id: u64| rows.nearest(&query(id)) == rows.plain(&query(id));
+    assert!((0..n).step_by(13).filter(|&id| !is_found(id)).count() < 4);
+}
+
+#[test]
 fn equal_rows_without_end_are_divided_too() {
     let mut rows = Rows::new(0);
     (0..FLAT_ROWS as u64 + 600).for_each(|id| rows.insert(id, query(5).kept()));

@@ -57,6 +57,22 @@ fn below_the_threshold_a_miss_says_how_near_it_was_and_whether_a_verifier_may_be
 }
 
 #[test]
+fn a_request_whose_hash_begins_alike_is_another_request() {
+    let test = Test::new("");
+    let ann = identity("ann");
+    let kept = id(test.insert(entry(&ann, 1)));
+    let mut alike = hash(1);
+    alike[31] ^= 1;
+    let ask = |vector: &[f32]| {
+        let lookup = Lookup::new(&ann, alike, "question 1", Some(vector));
+        test.cache.lookup(&lookup).unwrap()
+    };
+    assert_eq!(ask(&vector(2)).reason(), Reason::BelowThreshold);
+    let similar = ask(&vector(1));
+    assert_eq!((similar.reason(), similar.hit().unwrap().entry), (Reason::Semantic, kept));
+}
+
+#[test]
 fn equal_vectors_in_two_partitions_are_misses() {
     let test = Test::new("[category.own]\nscope = \"user\"");
     let ann = Identity { user: Some("u".into()), ..identity("ann") };
