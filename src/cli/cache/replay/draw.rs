@@ -18,17 +18,34 @@ pub struct Recipe {
     pub traps: f64,
 }
 
-/// The prompts of one intent, drawn one after the other; after the last the first comes again.
+/// The prompts of one intent, drawn one after the other.
+#[derive(Default)]
 struct Intent {
     rows: Vec<usize>,
     next: usize,
 }
 
-/// Intents of one category, the most frequent first, with the sums of their weights.
+impl Intent {
+    fn is_spent(&self) -> bool {
+        self.next == self.rows.len()
+    }
+
+    /// The next prompt; after the last the first comes again.
+    fn next(&mut self) -> usize {
+        self.next = if self.is_spent() { 1 } else { self.next + 1 };
+        self.rows[self.next - 1]
+    }
+}
+
+/// One category.
+#[derive(Default)]
 struct Category {
+    /// The most frequent first.
     intents: Vec<Intent>,
-    sums: Vec<f64>,
-    /// Rows of it.
+    weights: Vec<f64>,
+    /// Prompts without intent: as frequent as they are many.
+    lone: Intent,
+    /// Prompts of it.
     n: usize,
 }
 
@@ -44,24 +61,29 @@ pub struct Drawer {
 }
 
 impl Drawer {
-    /// Draws from requests; a request without intent is an intent of its own. `traps` are rows, two for each trap.
+    /// Draws from requests. `traps` are rows, two for each trap.
     pub fn new(recipe: Recipe, requests: &[Request], traps: Vec<[usize; 2]>) -> Self {
-        let mut by_intent: HashMap<(u32, Option<u32>, usize), usize> = HashMap::new();
-        let mut all: Vec<Vec<Intent>> = Vec::new();
+        let mut by_intent: HashMap<(u32, u32), usize> = HashMap::new();
+        let mut categories: Vec<Category> = Vec::new();
         for (row, request) in requests.iter().enumerate() {
-            let category = request.category as usize;
-            all.resize_with(all.len().max(category + 1), Vec::new);
-            // The row tells those without intent apart.
-            let lone = if request.intent.is_none() { row } else { usize::MAX };
-            let next = all[category].len();
-            let at = *by_intent.entry((request.category, request.intent, lone)).or_insert(next);
+            let number = request.category as usize;
+            categories.resize_with(categories.len().max(number + 1), Category::default);
+            let category = &mut categories[number];
+            category.n += 1;
+            let Some(intent) = request.intent else {
+                category.lone.rows.push(row);
+                continue;
+            };
+            let next = category.intents.len();
+            let at = *by_intent.entry((request.category, intent)).or_insert(next);
             if at == next {
-                all[category].push(Intent { rows: Vec::new(), next: 0 });
+                category.intents.push(Intent::default());
             }
-            all[category][at].rows.push(row);
+            category.intents[at].rows.push(row);
         }
-        let categories = (1..).zip(all).map(|(i, intents)| Category::new(recipe, i, intents));
-        let categories = categories.collect();
+        for (number, category) in (1..).zip(&mut categories) {
+            category.order(&recipe, number);
+        }
         Self { recipe, categories, drawn: Vec::new(), traps, n_traps: 0, n_draws: 0 }
     }
 
@@ -89,7 +111,8 @@ impl Drawer {
         let share = self.even();
         for category in &mut self.categories {
             if at < category.n {
-                return category.next(share);
+                // What is left of the first number is even too, below the prompts of the category.
+                return category.next(at < category.lone.rows.len(), share);
             }
             at -= category.n;
         }
@@ -104,32 +127,43 @@ impl Drawer {
 }
 
 impl Category {
-    fn new(recipe: Recipe, number: u64, mut intents: Vec<Intent>) -> Self {
-        let n = intents.iter().map(|intent| intent.rows.len()).sum();
+    /// Puts intents and their prompts into the order in which they come.
+    fn order(&mut self, recipe: &Recipe, number: u64) {
         let seed = stream(recipe.seed, number << 32);
-        let mut order: Vec<usize> = (0..intents.len()).collect();
+        let mut order: Vec<usize> = (0..self.intents.len()).collect();
         shuffle(&mut order, seed);
-        for (i, intent) in (1..).zip(&mut intents) {
-            shuffle(&mut intent.rows, stream(seed, i));
-        }
-        let mut slots: Vec<Option<Intent>> = intents.into_iter().map(Some).collect();
-        let intents: Vec<Intent> = order.iter().filter_map(|&i| slots[i].take()).collect();
-        let mut sum = 0.0;
+        let all = self.intents.iter_mut().chain([&mut self.lone]);
+        (1..).zip(all).for_each(|(i, intent)| shuffle(&mut intent.rows, stream(seed, i)));
+        let intents: Vec<Intent> =
+            order.iter().map(|&i| std::mem::take(&mut self.intents[i])).collect();
+        self.intents = intents;
         let weight = |rank: usize| (rank as f64 + 1.0).powf(-recipe.zipf);
-        let sums = (0..intents.len()).map(|rank| {
-            sum += weight(rank);
-            sum
-        });
-        Self { sums: sums.collect(), intents, n }
+        self.weights = (0..self.intents.len()).map(weight).collect();
     }
 
-    fn next(&mut self, share: f64) -> usize {
-        let at = share * self.sums.last().copied().unwrap_or(0.0);
-        let rank = self.sums.partition_point(|sum| *sum <= at).min(self.sums.len() - 1);
-        let intent = &mut self.intents[rank];
-        let row = intent.rows[intent.next % intent.rows.len()];
-        intent.next += 1;
-        row
+    /// The next prompt: one without intent, or one of the intents of which not all came yet. Once all of them came, they
+    /// come again.
+    fn next(&mut self, is_lone: bool, share: f64) -> usize {
+        if is_lone {
+            return self.lone.next();
+        }
+        if self.intents.iter().all(Intent::is_spent) {
+            self.intents.iter_mut().for_each(|intent| intent.next = 0);
+        }
+        let left = self
+            .intents
+            .iter()
+            .zip(&self.weights)
+            .map(|(intent, weight)| if intent.is_spent() { 0.0 } else { *weight });
+        let mut at = share * left.clone().sum::<f64>();
+        let drawn = left.clone().position(|weight| {
+            at -= weight;
+            at < 0.0 && weight > 0.0
+        });
+        // Rounding may leave a little behind the last.
+        let last = self.intents.iter().rposition(|intent| !intent.is_spent());
+        let rank = drawn.or(last).expect("an intent has prompts left");
+        self.intents[rank].next()
     }
 }
 
@@ -168,19 +202,22 @@ mod tests {
         let recipe = Recipe { seed: 1, zipf: 1.2, repeats: 0.0, traps: 0.0 };
         let all = requests();
         let mut drawer = Drawer::new(recipe, &all, Vec::new());
-        let mut counts: HashMap<(u32, Option<u32>), Vec<usize>> = HashMap::new();
-        for _ in 0..2000 {
-            let row = drawer.next();
-            counts.entry((all[row].category, all[row].intent)).or_default().push(row);
+        let rows: Vec<usize> = (0..160).map(|_| drawer.next()).collect();
+        let mut seen = rows.clone();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), rows.len(), "none twice");
+        let mut counts: HashMap<(u32, u32), usize> = HashMap::new();
+        for row in &rows {
+            if let Some(intent) = all[*row].intent {
+                *counts.entry((all[*row].category, intent)).or_default() += 1;
+            }
         }
-        let mut sizes: Vec<usize> = counts.values().map(Vec::len).collect();
-        sizes.sort_unstable();
-        assert!(sizes[sizes.len() - 1] > 5 * sizes[0], "{sizes:?}");
-        for ((_, intent), rows) in counts.iter().filter(|((_, intent), _)| intent.is_some()) {
-            let mut first: Vec<usize> = rows.iter().copied().take(20).collect();
-            first.sort_unstable();
-            first.dedup();
-            assert_eq!(first.len(), rows.len().min(20), "{intent:?}");
-        }
+        let most = counts.values().max().unwrap();
+        assert!((19..=20).contains(most), "the most frequent are spent: {counts:?}");
+        let lone = rows.iter().filter(|row| all[**row].intent.is_none()).count();
+        assert!((5..30).contains(&lone), "{lone} of 160, a share of one in eleven");
+        // More than there are: they come again.
+        (0..2000).for_each(|_| assert!(drawer.next() < all.len()));
     }
 }
