@@ -1,7 +1,9 @@
-//! nearkin finds what is near: near-duplicates in training corpora today, with the reason for every drop.
+//! nearkin finds what is near: repeats in training corpora, points of many tenants under any filter, and answers that were
+//! given already.
 //!
-//! Chapters in reading order: [`record`] (text in), [`backend`] (operations on many rows), [`dedup`] (corpus files
-//! in, kept records out).
+//! Chapters in reading order: [`record`] (text in), [`backend`] (operations on many rows), then the three jobs: [`dedup`] (corpus
+//! files in, kept records out), [`engine`] (collections that are searched), [`cache`] (answers from memory). `server` puts the last
+//! two behind HTTP.
 //!
 //! ```no_run
 //! use nearkin::dedup::{self, Options, Outcome, Silent};
