@@ -7,7 +7,7 @@ use std::time::Duration;
 use rayon::ThreadPool;
 use serde_json::Value;
 
-use crate::cache::{CacheSettings, EntryId, SemanticCache};
+use crate::cache::{CacheSettings, EntryId, Mode, SemanticCache};
 use crate::embed::{self, Choice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::cache::caches::Caches;
@@ -267,7 +267,9 @@ impl Front {
     pub fn decided(&self, question: &Question, outcome: Outcome, told: Told, now: Moment) {
         let Told { reason, similarity, threshold, stored } = told;
         // What must not be stored is not to be read here either.
-        let is_shown = self.caches.policies().of(question.category()).store;
+        let policies = self.caches.policies();
+        let policy = policies.of(question.category());
+        let is_shown = policy.store && policy.mode != Mode::Off;
         let text = if is_shown { shown(&question.asked.text) } else { String::new() };
         let decision = Decision {
             time: now.rfc3339(),

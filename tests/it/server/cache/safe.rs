@@ -166,6 +166,8 @@ fn a_category_that_is_off_remembers_nothing() {
         let got = front.ask(&[("x-cache-category", "health")], &chat("m", ONE));
         assert_eq!((got.outcome(), got.reason()), ("BYPASS", "category_off"));
     }
+    let seen = front.send("GET", "/v1/cache/proxy/decisions", &[], "");
+    assert!(seen.text.contains("category_off") && !seen.text.contains("France"), "{}", seen.text);
 }
 
 #[test]
