@@ -98,7 +98,7 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
     check(args)?;
     let mut arrivals = trace::read(&args.trace)?;
     arrivals.truncate(args.requests.unwrap_or(usize::MAX));
-    let (requests, traps, categories) = prompts(args)?;
+    let Prompts { requests, traps, categories } = prompts(args)?;
     let policies = match &args.policy {
         None => Policies::default(),
         Some(path) => {
@@ -135,8 +135,17 @@ fn check(args: &ReplayArgs) -> Result<()> {
     Ok(())
 }
 
-/// All prompts, those of traps last; the rows of each trap; names of categories.
-fn prompts(args: &ReplayArgs) -> Result<(Vec<Request>, Vec<[usize; 2]>, Vec<String>)> {
+/// What can be asked.
+struct Prompts {
+    /// Those of traps last.
+    requests: Vec<Request>,
+    /// The two prompts of each trap, by number.
+    traps: Vec<[usize; 2]>,
+    /// Names, by number.
+    categories: Vec<String>,
+}
+
+fn prompts(args: &ReplayArgs) -> Result<Prompts> {
     let wrong = |path: &PathBuf, expected: &str| {
         let message = format!("{}: expected {expected}", path.display());
         Error::new(ErrorKind::BadInput, "labelled_row", message)
@@ -161,7 +170,7 @@ fn prompts(args: &ReplayArgs) -> Result<(Vec<Request>, Vec<[usize; 2]>, Vec<Stri
             requests.extend(texts.map(|text| Request { text, intent: None, category }));
         }
     }
-    Ok((requests, traps, labelled.categories))
+    Ok(Prompts { requests, traps, categories: labelled.categories })
 }
 
 /// What is asked when.
