@@ -338,7 +338,7 @@ mod tests {
             .each_ref()
             .map(|rows| Rows::new(Values::F32(rows.as_flattened().to_vec().into()), DIM).unwrap());
         for one_in in [1, 2, 9] {
-            let chosen = |place: &&u32| stream(seed, u64::from(**place)) % one_in == 0;
+            let chosen = |place: &&u32| stream(seed, u64::from(**place)).is_multiple_of(one_in);
             let places: Vec<u32> = model.keys().filter(chosen).copied().collect();
             let found = space.distances(backend, &asked, &places).unwrap();
             for (query, found) in queries.iter().zip(found) {
@@ -379,7 +379,7 @@ mod tests {
             assert_eq!(space.n_points(), (300, 45));
             check(&space, &backend, &model, (metric, seed));
             model.retain(|place, _| place % 3 != 0);
-            let to = |place: u32| (place % 3 != 0).then(|| 1000 - place);
+            let to = |place: u32| (!place.is_multiple_of(3)).then(|| 1000 - place);
             let moved = space.moved(&backend, to).unwrap();
             let model = model.into_iter().map(|(place, own)| (1000 - place, own)).collect();
             check(&moved, &backend, &model, (metric, seed));

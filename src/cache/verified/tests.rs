@@ -175,8 +175,9 @@ fn the_share_of_wrong_answers_stays_below_the_bound_for_curves_of_the_family() {
 
 #[test]
 fn the_share_of_wrong_answers_stays_near_the_bound_where_the_family_is_wrong() {
+    type Curve<'a> = &'a dyn Fn(f64, u64) -> f64;
     // How far it may go beyond: what was measured, and a little.
-    let curves: [(&str, f64, &dyn Fn(f64, u64) -> f64); 3] = [
+    let curves: [(&str, f64, Curve<'_>); 3] = [
         ("never better than 95 %", 1.2, &|s, entry| {
             if s > 0.5 + 0.4 * even(entry, 7) { 0.95 } else { 0.0 }
         }),

@@ -90,7 +90,7 @@ impl World {
                 assert_eq!(found, expected, "seed {}, {what}, {query:?}", self.seed);
             }
             let places: Vec<u32> = allowed.iter().collect();
-            let found = self.space.distances(&[query.clone()], &places).remove(0);
+            let found = self.space.distances(std::slice::from_ref(&query), &places).remove(0);
             let of = |place: &u32| 0.0 - query.dot(&self.model[place]).unwrap_or(0.0);
             assert_eq!(found, places.iter().map(of).collect::<Vec<f32>>(), "{what}");
         }
