@@ -8,9 +8,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+/// Where an answer will be, once there is one.
+type Landing<T> = watch::Receiver<Option<Arc<T>>>;
+
 /// What is on its way.
 #[derive(Debug)]
-pub struct Flights<K, T>(Arc<Mutex<HashMap<K, watch::Receiver<Option<Arc<T>>>>>>);
+pub struct Flights<K, T>(Arc<Mutex<HashMap<K, Landing<T>>>>);
 
 /// Whether a request asks for itself.
 pub enum Entered<K: Eq + Hash, T> {
@@ -30,7 +33,7 @@ pub struct Lead<K: Eq + Hash, T> {
 
 /// A request that waits.
 #[derive(Debug)]
-pub struct Follow<T>(watch::Receiver<Option<Arc<T>>>);
+pub struct Follow<T>(Landing<T>);
 
 /// What came of waiting.
 #[derive(Debug)]
