@@ -345,7 +345,7 @@ fn pairs_of(corpus: &Corpus, rows: &Rows, domain: &str) -> Vec<(f32, bool)> {
                 .collect(),
         };
         let b = *alike.get((even(77, 2 * n + 1) * alike.len() as f64) as usize)?;
-        Some((rows.cosine(a, b), n % 2 == 0))
+        Some((rows.cosine(a, b), n.is_multiple_of(2)))
     };
     (0..4000).filter_map(one).collect()
 }

@@ -171,8 +171,8 @@ pub fn throughput(dir: &Path) -> Value {
         sides.push(json!({"side": "library", "threads": n_threads, "per_second": rate.round(), "cpu_us": round(cpu_us)}));
     }
     let served = Served::start(&dir.join(COPIES[1]), "");
-    let kinds: [(&str, fn(&[f32], Option<&str>) -> Vec<u8>); 2] =
-        [("json", as_json), ("bytes", as_bytes)];
+    type Body = fn(&[f32], Option<&str>) -> Vec<u8>;
+    let kinds: [(&str, Body); 2] = [("json", as_json), ("bytes", as_bytes)];
     for (kind, made) in kinds {
         let requests: Vec<Vec<u8>> = queries.iter().map(|query| made(query, None)).collect();
         for n_connections in [2, 8] {

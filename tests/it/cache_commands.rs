@@ -56,7 +56,7 @@ fn word(number: u64) -> String {
 /// Pairs: those of category `safe` are right whenever they are near, those of `risky` not always.
 fn pairs(n: u64) -> Vec<Value> {
     let pair = |i: u64| {
-        let is_same = stream(1, i) % 2 == 0;
+        let is_same = stream(1, i).is_multiple_of(2);
         let category = ["safe", "risky"][(i % 2) as usize];
         let other = if is_same || category == "risky" && i % 20 == 1 { i } else { i + 1 };
         json!({"a": prompt(i, i), "b": prompt(other, i + 5000), "same": is_same, "category": category})

@@ -22,7 +22,9 @@ fn n_of(test: &Test, identity: &Identity, numbers: std::ops::Range<u64>) -> usiz
 fn a_flood_of_one_tenant_moves_nothing_of_another_and_keeps_to_the_room() {
     let test = Test::new(ROOM);
     let (ann, ben) = (identity("ann"), identity("ben"));
-    (0..60).for_each(|n| drop(test.insert(entry(&ann, n))));
+    (0..60).for_each(|n| {
+        test.insert(entry(&ann, n));
+    });
     for n in 1000..3000 {
         test.insert(entry(&ben, n));
         assert!(test.cache.stats().n_entries <= 200);
@@ -37,16 +39,22 @@ fn a_category_keeps_to_its_cap_and_has_its_floor() {
     let test = Test::new(ROOM);
     let ann = identity("ann");
     let code = Identity { category: "code".into(), ..ann.clone() };
-    (0..80).for_each(|n| drop(test.insert(entry(&code, n))));
+    (0..80).for_each(|n| {
+        test.insert(entry(&code, n));
+    });
     assert_eq!(n_of(&test, &code, 0..80), 50);
-    (1000..1500).for_each(|n| drop(test.insert(entry(&ann, n))));
+    (1000..1500).for_each(|n| {
+        test.insert(entry(&ann, n));
+    });
     // The floor is its own; what is beyond goes when others want room.
     let left = n_of(&test, &code, 0..80);
     assert!((20..=50).contains(&left), "{left}");
     assert_eq!(test.cache.stats().n_entries, 200);
     // A restart knows who has what.
     let test = test.reopened();
-    (2000..2500).for_each(|n| drop(test.insert(entry(&ann, n))));
+    (2000..2500).for_each(|n| {
+        test.insert(entry(&ann, n));
+    });
     assert!(n_of(&test, &code, 0..80) >= 20);
     assert_eq!(test.cache.stats().n_entries, 200);
 }
@@ -55,7 +63,9 @@ fn a_category_keeps_to_its_cap_and_has_its_floor() {
 fn what_is_asked_for_outlives_what_is_not_and_a_restart_remembers_it() {
     let mut test = Test::new("[cache]\nentries = 50\n[default]\nguard = false");
     let ann = identity("ann");
-    (0..50).for_each(|n| drop(test.insert(entry(&ann, n))));
+    (0..50).for_each(|n| {
+        test.insert(entry(&ann, n));
+    });
     for n in (0..50).step_by(5) {
         assert!(test.ask(&ann, n, "x", &vector(n)).hit().is_some());
     }

@@ -321,7 +321,7 @@ impl World {
         for place in std::iter::once(&mut self.shared).chain(&mut self.alone) {
             stream(self.seed, self.n).is_multiple_of(2).then(|| place.own().rebuild().unwrap());
             place.own().seal().unwrap();
-            if stream(self.seed, self.n) % 3 > 0 {
+            if !stream(self.seed, self.n).is_multiple_of(3) {
                 place.reopen();
             }
         }
