@@ -34,7 +34,7 @@
 //! let hit = verdict.hit().expect("the cosine is 0.998");
 //! assert_eq!((hit.answer.bytes.as_slice(), hit.reason.word()), (&b"Hold the button."[..], "semantic"));
 //! // Another model is another partition.
-//! let other = Identity { model: "large".into(), ..identity };
+//! let other = Identity { model: "large".into(), ..identity.clone() };
 //! let verdict = cache.lookup(&Lookup { identity: &other, ..asked })?;
 //! assert_eq!(verdict.reason().word(), "empty_partition");
 //! # Ok(())
