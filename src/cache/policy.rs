@@ -114,11 +114,12 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// Strict: what no calibration has loosened.
+    /// Strict: what no calibration has loosened. With the guard, fewer than 1 % of all requests were answered wrong in every domain
+    /// that was measured, also with the embedder that is shipped (`docs/calibration.md`).
     fn default() -> Self {
         Self {
             mode: Mode::ExactThenSemantic,
-            threshold: 0.92,
+            threshold: 0.93,
             margin: 0.03,
             guard: true,
             ttl: Duration::from_secs(3600),

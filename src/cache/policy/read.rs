@@ -422,7 +422,7 @@ mod tests {
             ),
             (
                 "[default]\nadapt = { floor = 0.95 }",
-                "default.adapt.floor: expected at most the threshold, 0.92, received 0.95",
+                "default.adapt.floor: expected at most the threshold, 0.93, received 0.95",
             ),
             (
                 "[default]\nmargin = 0\njudge = \"http://j\"",

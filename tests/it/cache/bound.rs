@@ -88,7 +88,7 @@ fn the_guard_refuses_what_only_looks_alike() {
         for cosine in [0.99, 0.90] {
             let verdict = test.ask(&ann, 100, text, &near(n, cosine));
             let expected = match expected {
-                Reason::Semantic if cosine < 0.92 => Reason::BelowThreshold,
+                Reason::Semantic if cosine < 0.93 => Reason::BelowThreshold,
                 other => other,
             };
             assert_eq!(verdict.reason(), expected, "{text} at {cosine}");

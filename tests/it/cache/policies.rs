@@ -55,7 +55,7 @@ fn what_was_kept_for_others_goes_when_the_scope_changes_and_stays_gone() {
 
 #[test]
 fn load_moves_threshold_and_life_as_far_as_the_policy_says_and_no_further() {
-    let text = "[category.easy]\nttl_s = 100\nadapt = { delta_max = 0.05, ttl_max = 2, floor = 0.88 }\n[category.faq]\nttl_s = 100";
+    let text = "[default]\nthreshold = 0.92\n[category.easy]\nttl_s = 100\nadapt = { delta_max = 0.05, ttl_max = 2, floor = 0.88 }\n[category.faq]\nttl_s = 100";
     let test = Test::new(text);
     let easy = Identity { category: "easy".into(), ..identity("ann") };
     let strict = identity("ann");

@@ -37,7 +37,7 @@ fn an_equal_request_comes_before_a_nearer_one_and_brings_all_that_was_kept() {
     assert_eq!((hit.answer.writer.as_deref(), hit.answer.saved_tokens), (Some("proxy"), 7));
     let Verdict::Hit(hit) = test.ask(&ann, 9, "question 2", &near(2, 0.95)) else { panic!() };
     assert_eq!((hit.entry, hit.tier), (other, Tier::Semantic));
-    assert!((hit.similarity - 0.95).abs() < 1e-3 && hit.threshold == 0.92);
+    assert!((hit.similarity - 0.95).abs() < 1e-3 && hit.threshold == 0.93);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_request_may_ask_for_more_than_the_policy_and_only_a_trusted_one_for_less() 
         test.cache.lookup(&lookup).unwrap()
     };
     assert_eq!(ask(0.96, false).reason(), Reason::BelowThreshold);
-    assert_eq!(ask(0.5, false).hit().unwrap().threshold, 0.92);
+    assert_eq!(ask(0.5, false).hit().unwrap().threshold, 0.93);
     assert_eq!(ask(0.5, true).hit().unwrap().threshold, 0.5);
     let lookup = Lookup::new(&ann, hash(9), "question 1", Some(&vector));
     let wrong = Lookup { threshold: Some(1.5), ..lookup };
@@ -243,7 +243,7 @@ fn an_explanation_shows_what_is_near_and_counts_nothing() {
     let explained =
         test.cache.explain(&Lookup::new(&ann, hash(99), "question 1", Some(&asked))).unwrap();
     assert_eq!(explained.verdict.reason(), Reason::Semantic);
-    assert_eq!((explained.n_entries, explained.nearest.len(), explained.threshold), (8, 5, 0.92));
+    assert_eq!((explained.n_entries, explained.nearest.len(), explained.threshold), (8, 5, 0.93));
     assert!(explained.nearest.windows(2).all(|two| two[0].similarity >= two[1].similarity));
     let first = &explained.nearest[0];
     assert_eq!(
