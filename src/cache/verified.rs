@@ -97,7 +97,7 @@ impl Estimate {
         self.fit = fitted(&self.observed);
     }
 
-    /// A lower bound of the chance that the entry is right at this similarity, the best of [`LEVELS`] confidence levels: at
+    /// A lower bound of the chance that the entry is right at this similarity, the best of 50 confidence levels: at
     /// level `1 - e` the threshold is at most its upper estimate, so that `1 - e` times the curve there is a bound. 0 while
     /// too little was observed.
     pub fn least_right(&self, similarity: f32) -> f64 {
