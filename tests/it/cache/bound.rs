@@ -85,7 +85,7 @@ fn the_guard_refuses_what_only_looks_alike() {
         (1, "How do I disable dark mode?", Reason::GuardRefused),
         (2, "What is 25 percent of 80?", Reason::GuardRefused),
     ] {
-        for cosine in [0.99, 0.90] {
+        for cosine in [0.99, 0.91] {
             let verdict = test.ask(&ann, 100, text, &near(n, cosine));
             let expected = match expected {
                 Reason::Semantic if cosine < 0.93 => Reason::BelowThreshold,

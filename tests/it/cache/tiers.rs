@@ -49,7 +49,7 @@ fn below_the_threshold_a_miss_says_how_near_it_was_and_whether_a_verifier_may_be
         Verdict::Miss(miss) => miss,
         hit => panic!("{hit:?}"),
     };
-    let (grey, far) = (miss(0.90), miss(0.85));
+    let (grey, far) = (miss(0.91), miss(0.85));
     assert_eq!((grey.reason, grey.grey, grey.explore), (Reason::BelowThreshold, Some(kept), None));
     assert_eq!((far.reason, far.grey), (Reason::BelowThreshold, None));
     let (nearest, similarity) = far.nearest.unwrap();
