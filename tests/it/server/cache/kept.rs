@@ -143,7 +143,7 @@ fn the_page_shows_what_was_decided_and_why() {
     let Some(page) = page(front.server.address(), &[]) else { return };
     assert_eq!(page.console, Vec::<String>::new());
     let caches = part(&page, "caches", "table");
-    for text in [">proxy<", ">50.0 %<", "exact+semantic, cosine at least 0.9200, for a tenant"] {
+    for text in [">proxy<", ">50.0 %<", "exact+semantic, cosine at least 0.9300, for a tenant"] {
         assert!(caches.contains(text), "{text}: {caches}");
     }
     let decisions = part(&page, "decisions", "table");
