@@ -40,7 +40,7 @@ pub trait Points {
 pub struct Passing {
     /// Slots of the points that pass.
     pub slots: RoaringBitmap,
-    /// Slots that columns looked at, the same one once per condition.
+    /// Slots that columns looked at, at most, the same one once per condition.
     pub rows_touched: u64,
     /// Payloads that were read, because no column could tell.
     pub payloads_read: u64,

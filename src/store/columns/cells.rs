@@ -180,7 +180,7 @@ impl Cells {
     /// The slots whose key is in `keys`. Cost: about their number if they are few; otherwise one byte per slot is read.
     pub fn range(&self, keys: &RangeInclusive<i64>) -> RoaringBitmap {
         let cut = self.place(keys);
-        let mut listed: Vec<u32> = Vec::with_capacity((cut.n_inside.min(cut.n_check)) as usize);
+        let mut listed = Vec::new();
         let inside = cut.inside.filter(|_| cut.n_inside > self.n_codes() / NARROW);
         if let (None, Some((first, last))) = (inside, cut.inside) {
             (first..=last).for_each(|code| self.list_all(code, keys, &mut listed));
@@ -283,7 +283,7 @@ impl Cells {
         cut.n_inside + cut.n_check
     }
 
-    /// One past the greatest slot that ever had a key: the bytes that a range reads.
+    /// One past the greatest slot that ever had a key: the bytes that a range reads at most.
     pub fn n_codes(&self) -> u64 {
         self.codes.len() as u64
     }

@@ -170,7 +170,7 @@ impl NumberColumn {
         self.cells.n_keys() + self.beside.len() as u64
     }
 
-    /// Slots that a range within `n_within` slots looks at.
+    /// Slots that a range within `n_within` slots looks at, at most: a narrow one lists what it finds.
     pub fn n_looked_at(&self, n_within: u64) -> u64 {
         let n_codes = self.cells.n_codes();
         let n_in_cells = if n_within < n_codes / FEW { n_within } else { n_codes };
