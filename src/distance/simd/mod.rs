@@ -160,6 +160,7 @@ pub mod coded;
 pub mod coded_tile;
 mod finish;
 mod lanes;
+pub mod members;
 mod peak;
 pub mod popcount;
 mod rows;

@@ -9,11 +9,15 @@ use serde_json::Value;
 use crate::core::ids::PointId;
 use crate::error::Result;
 use crate::plan::filter::estimate::{as_property, estimate_condition, is_one_property};
-use crate::plan::filter::field::{Known, ask};
+use crate::plan::filter::field::{Known, ask, mark};
 use crate::plan::filter::plain::{self, Point};
 use crate::plan::filter::{Condition, Filter, Test};
 use crate::store::columns::Columns;
+use crate::store::columns::marked::Marked;
 use crate::store::columns::path::Path;
+
+/// What is left of the points is looked at for each condition if it is fewer than all by this factor.
+const FEW: u64 = 128;
 
 /// What an evaluation needs to know of the points besides their columns.
 pub trait Points {
@@ -108,7 +112,18 @@ impl Evaluation<'_> {
         let estimated = |must| Ok((estimate_condition(must, self.columns, within.len())?, must));
         let mut musts = filter.must.iter().map(estimated).collect::<Result<Vec<_>>>()?;
         musts.sort_by(|(a, _), (b, _)| a.order(b));
+        // Of several wide conditions, marks are combined before a set is made of what is left.
+        let mut marks: Option<Marked> = None;
+        let is_one = filter.must.len() + filter.must_not.len() == 1;
         for (_, must) in musts {
+            if let (false, Some(marked)) = (is_one, self.mark(must, &left)?) {
+                match &mut marks {
+                    None => marks = Some(marked),
+                    Some(marks) => marks.and(&marked),
+                }
+                continue;
+            }
+            left = left.and_marked(marks.take());
             let possible = left.possible();
             if possible.is_empty() {
                 return Ok(Known::default());
@@ -117,9 +132,17 @@ impl Evaluation<'_> {
             left = left.and(known);
         }
         for must_not in &filter.must_not {
+            if let Some(marks) = &mut marks
+                && let Some(marked) = self.mark(must_not, &left)?
+            {
+                marks.and_not(&marked);
+                continue;
+            }
+            left = left.and_marked(marks.take());
             let known = self.condition(must_not, &left.possible())?;
             left = left.and_not(known);
         }
+        left = left.and_marked(marks);
         if !filter.should.is_empty() {
             let known = self.at_least(1, &filter.should, &left.possible())?;
             left = left.and(known);
@@ -190,6 +213,17 @@ impl Evaluation<'_> {
         Ok(known)
     }
 
+    /// Marks the slots that pass a condition on a field, where that is worth while for what is left.
+    fn mark(&mut self, condition: &Condition, left: &Left<'_>) -> Result<Option<Marked>> {
+        let Condition::Field(path, test) = condition else { return Ok(None) };
+        let n_left = left.sure.len() + left.unsure.len();
+        if n_left < self.points.live().len() / FEW {
+            return Ok(None);
+        }
+        let field = self.columns.field(path)?;
+        Ok(field.and_then(|field| mark(field, test, &mut self.rows)))
+    }
+
     /// Which element of an array has a property is not known to columns: they tell which slots have one that has it.
     fn nested(&mut self, path: &Path, filter: &Filter, within: &RoaringBitmap) -> Result<Known> {
         let is_exact = is_one_property(filter);
@@ -223,6 +257,12 @@ impl<'a> Left<'a> {
         Cow::Owned(&*self.sure | &self.unsure)
     }
 
+    fn and_marked(self, marked: Option<Marked>) -> Left<'a> {
+        let Some(marked) = marked else { return self };
+        let known = Known::from(marked.within(&self.possible()));
+        self.and(known)
+    }
+
     /// `known` is of the possible slots.
     fn and(self, known: Known) -> Left<'a> {
         if self.unsure.is_empty() {
@@ -235,6 +275,9 @@ impl<'a> Left<'a> {
 
     /// `known` is of the possible slots.
     fn and_not(self, known: Known) -> Left<'a> {
+        if self.unsure.is_empty() && known.unsure.is_empty() {
+            return Left { sure: Cow::Owned(&*self.sure - known.sure), unsure: known.unsure };
+        }
         let possible = self.possible().into_owned() - &known.sure;
         let sure = self.sure.into_owned() - known.possible();
         Left { unsure: possible - &sure, sure: Cow::Owned(sure) }

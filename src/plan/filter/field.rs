@@ -4,9 +4,13 @@ use roaring::RoaringBitmap;
 
 use crate::plan::filter::estimate::Estimate;
 use crate::plan::filter::{Property, Test, plain};
+use crate::store::columns::marked::Marked;
 use crate::store::columns::number::{Interval, Number};
 use crate::store::columns::presence::JsonType;
 use crate::store::columns::{Column, Field};
+
+/// Slots with a property are listed if they are fewer than all with a value by this factor, at most.
+const MARKED: u64 = 256;
 
 /// Slots that pass, and slots of which only their payloads can tell; no slot is both.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +43,34 @@ pub(super) fn ask(field: &Field, test: &Test, within: &RoaringBitmap, rows: &mut
         Test::Null(true) => (within & presence.null()).into(),
         Test::Null(false) => (within - presence.null()).into(),
     }
+}
+
+/// Marks the slots that pass, if marks say it exactly, and if they are not too few to be listed; `rows` counts the slots that
+/// are looked at.
+pub(super) fn mark(field: &Field, test: &Test, rows: &mut u64) -> Option<Marked> {
+    let Test::Any(property) = test else { return None };
+    let column = best(field, property)?;
+    let n_slots = match column {
+        Column::Number(column) | Column::Datetime(column) => column.n_slots(),
+        Column::Keyword(column) => column.n_slots(),
+        Column::Bool(_) | Column::Geo(_) | Column::Text(_) => return None,
+    };
+    if size(column, property, n_slots).0 < n_slots / MARKED {
+        return None;
+    }
+    let marked = match (column, property) {
+        (Column::Keyword(column), Property::Strings(list)) => {
+            column.mark_any(&column.find(list.iter().map(String::as_str)))?
+        }
+        (Column::Number(column), Property::Range(interval)) => column.mark_range(interval),
+        (Column::Number(column), Property::Integers(list)) => column.mark_any(list)?,
+        (Column::Datetime(column), Property::Datetimes(interval)) => {
+            column.mark_range(&as_numbers(interval))
+        }
+        _ => return None,
+    };
+    *rows += n_slots;
+    Some(marked)
 }
 
 fn ask_property(

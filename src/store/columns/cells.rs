@@ -11,9 +11,11 @@ use std::sync::OnceLock;
 
 use roaring::RoaringBitmap;
 
+use crate::distance::simd::members::ByteSet;
 use crate::error::Result;
 use crate::store::columns::bytes::{Reader, put_count, set_of};
 use crate::store::columns::group::{ByCode, Group};
+use crate::store::columns::marked::{Marked, has_all, sorted};
 
 /// Cells that a cut aims at; heavy values can double their number, and a code is one byte.
 const CELLS: usize = 120;
@@ -22,7 +24,10 @@ const CELLS: usize = 120;
 const LEAST_CUT: u32 = 128;
 
 /// The part of all slots, as a divisor, up to which those inside of a range are taken from lists, one by one.
-const NARROW: u64 = 32;
+const NARROW: u64 = 64;
+
+/// Candidates that are fewer than all slots by this factor are looked at one by one.
+const FEW: u64 = 128;
 
 /// A set of slots that is smaller than all by this factor is sorted; others are made of one bit per slot.
 const SORTED: usize = 256;
@@ -177,45 +182,81 @@ impl Cells {
         cut
     }
 
-    /// The slots whose key is in `keys`. Cost: about their number if they are few; otherwise one byte per slot is read.
-    pub fn range(&self, keys: &RangeInclusive<i64>) -> RoaringBitmap {
+    /// The slots of `within` whose key is in `keys`. Cost: about the number of those that have such a key, or of candidates, if
+    /// either are few; otherwise one byte per slot is read.
+    pub fn range(&self, keys: &RangeInclusive<i64>, within: &RoaringBitmap) -> RoaringBitmap {
+        if within.len() < self.n_one_by_one() {
+            let is_in = |slot: &u32| self.key(*slot).is_some_and(|key| keys.contains(&key));
+            return sorted(within.iter().filter(is_in));
+        }
+        let (whole, listed) = self.in_range(keys);
+        self.slots_of(&whole, listed, within)
+    }
+
+    /// The slots of `within` whose key is one of `keys`, which are ascending: as [`Cells::range`] for each, in one go.
+    pub fn any(&self, keys: &[i64], within: &RoaringBitmap) -> RoaringBitmap {
+        if within.len() < self.n_one_by_one() {
+            let is_one =
+                |slot: &u32| self.key(*slot).is_some_and(|key| keys.binary_search(&key).is_ok());
+            return sorted(within.iter().filter(is_one));
+        }
+        let (whole, listed) = self.of_any(keys);
+        self.slots_of(&whole, listed, within)
+    }
+
+    /// Marks what [`Cells::range`] finds among all slots.
+    pub fn mark_range(&self, keys: &RangeInclusive<i64>) -> Marked {
+        let (whole, listed) = self.in_range(keys);
+        self.marked(&whole, listed)
+    }
+
+    /// Marks what [`Cells::any`] finds among all slots.
+    pub fn mark_any(&self, keys: &[i64]) -> Marked {
+        let (whole, listed) = self.of_any(keys);
+        self.marked(&whole, listed)
+    }
+
+    /// Cells of which all slots have a key in `keys`, and slots of the others that have one.
+    fn in_range(&self, keys: &RangeInclusive<i64>) -> (ByteSet, Vec<u32>) {
         let cut = self.place(keys);
-        let mut listed = Vec::new();
-        let inside = cut.inside.filter(|_| cut.n_inside > self.n_codes() / NARROW);
-        if let (None, Some((first, last))) = (inside, cut.inside) {
-            (first..=last).for_each(|code| self.list_all(code, keys, &mut listed));
+        let (mut whole, mut listed) = (ByteSet::default(), Vec::new());
+        let is_wide = cut.n_inside > self.n_codes() / NARROW;
+        if let Some((first, last)) = cut.inside {
+            (first..=last).for_each(|code| match is_wide {
+                true => whole.insert(code),
+                false => self.list_all(code, keys, &mut listed),
+            });
         }
         let checked = cut.check.into_iter().filter(|&code| code > 0);
         checked.for_each(|code| self.list(code, keys, &mut listed));
         let is_in = |slot: &u32| self.key(*slot).is_some_and(|key| keys.contains(&key));
         listed.extend(self.lists.since.iter().copied().filter(is_in));
-        match inside {
-            Some((first, last)) => {
-                self.set_with(listed, |codes, word| *word = inside_of(codes, first, last))
-            }
-            None => self.set_of_listed(listed),
-        }
+        (whole, listed)
     }
 
-    /// The slots whose key is one of `keys`, which are ascending: as [`Cells::range`] for each.
-    pub fn any(&self, keys: &[i64]) -> RoaringBitmap {
-        let (mut found, mut listed) = (RoaringBitmap::new(), Vec::new());
+    /// The same of some keys, which are ascending.
+    fn of_any(&self, keys: &[i64]) -> (ByteSet, Vec<u32>) {
+        let (mut whole, mut listed) = (ByteSet::default(), Vec::new());
         for &key in keys {
             let code = self.cells.partition_point(|cell| cell.from <= key);
-            match self.cells.get(code.wrapping_sub(1)) {
-                None => {}
-                // A value of many slots may have its cell alone: those of it need no list.
-                Some(cell) if u64::from(cell.n) > self.n_codes() / NARROW => {
-                    found |= self.range(&(key..=key));
-                }
-                Some(_) => self.list(code as u8, &(key..=key), &mut listed),
+            let Some(cell) = self.cells.get(code.wrapping_sub(1)) else { continue };
+            // A value of many slots has its cell alone, unless they came since the cut.
+            let is_alone = cell.least == key && cell.greatest == key;
+            if is_alone && u64::from(cell.n) > self.n_codes() / NARROW {
+                whole.insert(code as u8);
+            } else {
+                self.list(code as u8, &(key..=key), &mut listed);
             }
         }
         let is_one =
             |slot: &u32| self.key(*slot).is_some_and(|key| keys.binary_search(&key).is_ok());
         listed.extend(self.lists.since.iter().copied().filter(is_one));
-        found |= self.set_of_listed(listed);
-        found
+        (whole, listed)
+    }
+
+    /// Candidates are looked at one by one if they are fewer.
+    pub fn n_one_by_one(&self) -> u64 {
+        self.n_codes() / FEW
     }
 
     /// The slots of a cell, as they were when they were first asked for.
@@ -245,36 +286,26 @@ impl Cells {
         }
     }
 
-    /// Listed slots as a set; one may be listed twice.
-    fn set_of_listed(&self, mut listed: Vec<u32>) -> RoaringBitmap {
-        if listed.len() >= self.codes.len() / SORTED {
-            return self.set_with(listed, |_, _| {});
-        }
-        listed.sort_unstable();
-        listed.dedup();
-        RoaringBitmap::from_sorted_iter(listed).expect("sorted, each once")
-    }
-
-    /// Listed slots and, of each 64, those that `mark` says by their codes.
-    fn set_with(&self, listed: Vec<u32>, mark: impl Fn(&[u8; 64], &mut u64)) -> RoaringBitmap {
-        let mut words = vec![0u64; self.codes.len().div_ceil(64)];
-        let (chunks, rest) = self.codes.as_chunks::<64>();
-        let mut tail = [0; 64];
-        tail[..rest.len()].copy_from_slice(rest);
-        chunks.iter().chain([&tail]).zip(&mut words).for_each(|(codes, word)| mark(codes, word));
-        listed.iter().for_each(|slot| words[*slot as usize / 64] |= 1 << (slot % 64));
-        words.iter_mut().for_each(|word| *word = word.to_le());
-        RoaringBitmap::from_lsb0_bytes(0, bytemuck::cast_slice(&words))
-    }
-
-    /// The slots of `within` whose key is in `keys`: as [`Cells::range`], one slot at a time.
-    pub fn range_within(
+    /// The slots of whole cells and those listed, of which one may be there twice, as far as they are in `within`.
+    fn slots_of(
         &self,
-        keys: &RangeInclusive<i64>,
+        whole: &ByteSet,
+        mut listed: Vec<u32>,
         within: &RoaringBitmap,
     ) -> RoaringBitmap {
-        let is_in = |slot: &u32| self.key(*slot).is_some_and(|key| keys.contains(&key));
-        within.iter().filter(is_in).collect()
+        if whole.is_empty() && listed.len() < self.codes.len() / SORTED {
+            listed.sort_unstable();
+            listed.dedup();
+            let all = sorted(listed.into_iter());
+            return if has_all(within, self.codes.len() as u32) { all } else { all & within };
+        }
+        self.marked(whole, listed).within(within)
+    }
+
+    fn marked(&self, whole: &ByteSet, listed: Vec<u32>) -> Marked {
+        let mut marked = Marked::of(&self.codes, whole);
+        listed.into_iter().for_each(|slot| marked.mark(slot));
+        marked
     }
 
     /// An upper bound on the slots in a range: those of all cells that it touches.
@@ -372,20 +403,6 @@ impl Cell {
         self.greatest = self.greatest.max(key);
         self.n += 1;
     }
-}
-
-/// One bit per code from the first to the last.
-fn inside_of(codes: &[u8; 64], first: u8, last: u8) -> u64 {
-    pack(codes.map(|code| u8::from(code.wrapping_sub(first) <= last - first)))
-}
-
-/// 64 bytes that are 0 or 1 as bits, by a multiplication that moves eight of them side by side.
-fn pack(bytes: [u8; 64]) -> u64 {
-    let (groups, _) = bytes.as_chunks::<8>();
-    groups.iter().enumerate().fold(0, |word, (n, &group)| {
-        let bits = u64::from_le_bytes(group).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        word | bits << (8 * n)
-    })
 }
 
 #[cfg(test)]

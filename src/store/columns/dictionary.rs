@@ -178,6 +178,11 @@ impl Dictionary {
         (self.entries.len() - self.free.len()) as u64
     }
 
+    /// One past the greatest number that ever stood for a word.
+    pub fn n_ids(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Bytes held, with what the allocator and the maps add estimated.
     pub fn n_bytes(&self) -> usize {
         let slots = self.entries.iter().flatten().map(|entry| entry.slots.n_bytes());

@@ -89,8 +89,8 @@ impl GeoColumn {
     ) -> (RoaringBitmap, u64) {
         let mut candidates = RoaringBitmap::new();
         for rectangle in rectangles {
-            let lat = self.lat.range(&keys(&rectangle.lat));
-            candidates |= lat & self.lon.range(&keys(&rectangle.lon)) & within;
+            let lat = self.lat.range(&keys(&rectangle.lat), within);
+            candidates |= self.lon.range(&keys(&rectangle.lon), &lat);
         }
         let point = |slot: u32| {
             let (lat, lon) = (self.lat.key(slot)?, self.lon.key(slot)?);

@@ -1,15 +1,24 @@
 //! Strings as whole words: each distinct string with its slots, and the strings of each slot.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
 
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::store::columns::bytes::{Reader, set_of};
 use crate::store::columns::dictionary::{Dictionary, Slots, Words, n_bytes};
+use crate::store::columns::marked::{Marked, sorted};
+use crate::store::columns::short::Short;
 
 /// Candidates that are fewer than the slots of the wanted strings by this factor are looked at one by one.
 const FEW: u64 = 16;
+
+/// And by this factor than all slots.
+const FEW_OF_ALL: u64 = 128;
+
+/// The part of all slots, as a divisor, from which on those of several strings are found by a byte per slot.
+const WIDE: u64 = 64;
 
 /// From so many slots per string on, sets are intersected to count; the strings of fewer are looked up.
 const SLOTS_PER_WORD: u64 = 256;
@@ -24,6 +33,8 @@ pub struct KeywordColumn {
     several: BTreeMap<u32, Box<[u32]>>,
     /// Slots with exactly one string.
     single: RoaringBitmap,
+    /// A byte for each of those, made when many of them are first asked for.
+    short: OnceLock<Short>,
 }
 
 impl KeywordColumn {
@@ -41,6 +52,9 @@ impl KeywordColumn {
                 }
                 self.only[at] = id + 1;
                 self.single.insert(slot);
+                if let Some(short) = self.short.get_mut() {
+                    short.set(slot, id);
+                }
             }
             _ => {
                 self.several.insert(slot, ids.into());
@@ -54,6 +68,9 @@ impl KeywordColumn {
         ids.into_iter().for_each(|id| self.words.remove(id, slot));
         if self.single.remove(slot) {
             self.only[slot as usize] = 0;
+            if let Some(short) = self.short.get_mut() {
+                short.clear(slot);
+            }
         }
         self.several.remove(&slot);
     }
@@ -82,16 +99,42 @@ impl KeywordColumn {
         if let [id] = *ids {
             return self.words.intersection(id, within);
         }
-        if within.len() < self.at_most(ids) / FEW {
+        let n_few = (self.at_most(ids) / FEW).min(self.only.len() as u64 / FEW_OF_ALL);
+        if within.len() < n_few {
             let is_one = |id: u32| ids.binary_search(&id).is_ok();
-            return within.iter().filter(|&slot| self.ids(slot).any(is_one)).collect();
+            return sorted(within.iter().filter(|&slot| self.ids(slot).any(is_one)));
         }
-        self.words.union(ids) & within
+        self.union(ids, within)
+    }
+
+    /// The same of candidates that are many.
+    fn union(&self, ids: &[u32], within: &RoaringBitmap) -> RoaringBitmap {
+        match self.mark_any(ids) {
+            Some(marked) => marked.within(within),
+            None => self.words.union(ids) & within,
+        }
+    }
+
+    /// Marks the slots that have a string of one of these numbers, which are ascending; none where the sets of these strings
+    /// say it as well: of few slots, or of many that have several strings.
+    pub fn mark_any(&self, ids: &[u32]) -> Option<Marked> {
+        let n_many = self.only.len() as u64 / WIDE;
+        if self.at_most(ids) <= n_many || self.several.len() as u64 > n_many {
+            return None;
+        }
+        let n_of = |id| self.words.n_slots(id);
+        let short = self.short.get_or_init(|| Short::of(&self.only, self.words.n_ids(), n_of));
+        let (mut marked, long) = short.mark(ids);
+        self.words.union(&long).iter().for_each(|slot| marked.mark(slot));
+        let is_one = |id: &u32| ids.binary_search(id).is_ok();
+        let several = self.several.iter().filter(|(_, own)| own.iter().any(is_one));
+        several.for_each(|(slot, _)| marked.mark(*slot));
+        Some(marked)
     }
 
     /// The slots that have a string of another number than these, which are ascending.
     pub fn except(&self, ids: &[u32]) -> RoaringBitmap {
-        let mut others = &self.single - self.words.union(ids);
+        let mut others = &self.single - self.union(ids, &self.single);
         let is_other = |id: &u32| ids.binary_search(id).is_err();
         others.extend(
             self.several.iter().filter(|(_, own)| own.iter().any(is_other)).map(|(slot, _)| slot),
@@ -159,7 +202,7 @@ impl KeywordColumn {
             by_slot.map(|pairs| ((pairs[0] >> 32) as u32, ids(pairs))).collect();
         several.keys().for_each(|&slot| only[slot as usize] = 0);
         let single = set_of(&only, |&id| id > 0);
-        Ok(Self { words, only, several, single })
+        Ok(Self { words, only, several, single, short: OnceLock::new() })
     }
 
     /// Distinct strings.
@@ -180,6 +223,7 @@ impl KeywordColumn {
             + self.only.capacity() * size_of::<u32>()
             + several.sum::<usize>()
             + n_bytes(&self.single)
+            + self.short.get().map_or(0, Short::n_bytes)
     }
 }
 

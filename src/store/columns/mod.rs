@@ -16,11 +16,13 @@ mod group;
 mod indexed;
 pub mod keyword;
 mod kind;
+pub mod marked;
 pub mod number;
 pub mod number_column;
 pub mod path;
 pub mod presence;
 mod seal;
+mod short;
 pub mod text;
 
 use std::borrow::Borrow;

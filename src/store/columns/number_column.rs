@@ -9,10 +9,8 @@ use crate::error::Result;
 use crate::store::columns::bytes::{Reader, put_lists, put_set};
 use crate::store::columns::cells::Cells;
 use crate::store::columns::dictionary::n_bytes;
+use crate::store::columns::marked::Marked;
 use crate::store::columns::number::{Interval, Layout, Number, float_of};
-
-/// A set of candidates that is smaller than the slots by this factor is looked at slot by slot.
-const FEW: u64 = 32;
 
 /// Numbers of one field, exact whatever they are.
 #[derive(Clone, Debug)]
@@ -76,18 +74,37 @@ impl NumberColumn {
     pub fn any(&self, wholes: &[i64], within: &RoaringBitmap) -> RoaringBitmap {
         let keys: Vec<i64> =
             wholes.iter().filter_map(|&whole| self.layout.key(Number::Int(whole.into()))).collect();
-        let mut found = if within.len() < self.cells.n_codes() / FEW {
-            let is_one = |key: i64| keys.binary_search(&key).is_ok();
-            within.iter().filter(|&slot| self.cells.key(slot).is_some_and(is_one)).collect()
-        } else {
-            self.cells.any(&keys) & within
-        };
+        let mut found = self.cells.any(&keys, within);
         if self.layout == Layout::Float {
             found &= &self.whole;
         }
         let is_one = |number: &Number| wholes.iter().any(|&whole| is_whole(number, whole));
         found |= self.beside_with(is_one, within);
         found
+    }
+
+    /// Marks the slots with a number in the interval.
+    pub fn mark_range(&self, interval: &Interval<Number>) -> Marked {
+        let keys = self.layout.keys(interval);
+        let mut marked = keys.map_or_else(Marked::default, |keys| self.cells.mark_range(&keys));
+        self.mark_beside(&mut marked, |number| interval.contains(number));
+        marked
+    }
+
+    /// Marks the slots with one of these numbers, which are ascending, written as a whole number; none of floats, where that is
+    /// not known without one more set.
+    pub fn mark_any(&self, wholes: &[i64]) -> Option<Marked> {
+        if self.layout == Layout::Float {
+            return None;
+        }
+        let mut marked = self.cells.mark_any(wholes);
+        self.mark_beside(&mut marked, |number| wholes.iter().any(|&whole| is_whole(number, whole)));
+        Some(marked)
+    }
+
+    fn mark_beside(&self, marked: &mut Marked, is_wanted: impl Fn(&Number) -> bool) {
+        let found = self.beside.iter().filter(|(_, numbers)| numbers.iter().any(&is_wanted));
+        found.for_each(|(slot, _)| marked.mark(*slot));
     }
 
     /// The slots of `within` with a number that is none of these, which are ascending.
@@ -138,11 +155,8 @@ impl NumberColumn {
     }
 
     fn in_cells(&self, interval: &Interval<Number>, within: &RoaringBitmap) -> RoaringBitmap {
-        let Some(keys) = self.layout.keys(interval) else { return RoaringBitmap::new() };
-        if within.len() < self.cells.n_codes() / FEW {
-            return self.cells.range_within(&keys, within);
-        }
-        self.cells.range(&keys) & within
+        let keys = self.layout.keys(interval);
+        keys.map_or_else(RoaringBitmap::new, |keys| self.cells.range(&keys, within))
     }
 
     fn beside_with(
@@ -172,8 +186,8 @@ impl NumberColumn {
 
     /// Slots that a range within `n_within` slots looks at, at most: a narrow one lists what it finds.
     pub fn n_looked_at(&self, n_within: u64) -> u64 {
-        let n_codes = self.cells.n_codes();
-        let n_in_cells = if n_within < n_codes / FEW { n_within } else { n_codes };
+        let is_few = n_within < self.cells.n_one_by_one();
+        let n_in_cells = if is_few { n_within } else { self.cells.n_codes() };
         n_in_cells + n_within.min(self.beside.len() as u64)
     }
 

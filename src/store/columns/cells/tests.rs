@@ -13,6 +13,12 @@ fn key(seed: u64, n: u64) -> i64 {
     }
 }
 
+/// A few slots, or many.
+fn some_of(seed: u64, n_slots: u64) -> RoaringBitmap {
+    let least = [1, 10, 255][seed as usize % 3];
+    (0..n_slots as u32).filter(|&slot| stream(seed, slot.into()) % 256 >= least).collect()
+}
+
 #[test]
 fn ranges_after_any_history_are_those_of_the_keys() {
     for seed in 0..12 {
@@ -48,8 +54,10 @@ fn ranges_after_any_history_are_those_of_the_keys() {
             let keys = key(seed + 100, n)..=key(seed, n % (2 * n_slots));
             let expected: RoaringBitmap =
                 model.iter().filter(|(_, key)| keys.contains(key)).map(|(slot, _)| *slot).collect();
-            assert_eq!(cells.range(&keys), expected, "seed {seed}: {keys:?}");
-            assert_eq!(cells.range_within(&keys, &all), expected, "seed {seed}: {keys:?}");
+            assert_eq!(cells.range(&keys, &all), expected, "seed {seed}: {keys:?}");
+            let within = some_of(seed + 300 + n, n_slots);
+            let both = &expected & &within;
+            assert_eq!(cells.range(&keys, &within), both, "seed {seed}: {keys:?}");
             assert!(cells.at_most(&keys) >= expected.len(), "seed {seed}: {keys:?}");
             let mut some: Vec<i64> = (0..n % 7).map(|i| key(seed, n + i)).collect();
             some.sort_unstable();
@@ -57,7 +65,8 @@ fn ranges_after_any_history_are_those_of_the_keys() {
             let is_one = |key: &i64| some.contains(key);
             let expected: RoaringBitmap =
                 model.iter().filter(|(_, key)| is_one(key)).map(|(slot, _)| *slot).collect();
-            assert_eq!(cells.any(&some), expected, "seed {seed}: {some:?}");
+            assert_eq!(cells.any(&some, &all), expected, "seed {seed}: {some:?}");
+            assert_eq!(cells.any(&some, &within), expected & within, "seed {seed}: {some:?}");
         }
     }
 }
@@ -82,5 +91,5 @@ fn light_values_between_heavy_ones_do_not_need_more_cells_than_a_byte_counts() {
     }
     cells.cut();
     assert!((200..=255).contains(&cells.cells.len()), "{}", cells.cells.len());
-    assert_eq!(cells.range(&(3..=4)).len(), 61);
+    assert_eq!(cells.range(&(3..=4), &(0..slot).collect()).len(), 61);
 }

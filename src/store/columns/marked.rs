@@ -1,0 +1,119 @@
+//! A bit for each slot, on the way to a set: what is found in one look at all slots is seldom worth a set of its own.
+
+use roaring::RoaringBitmap;
+
+use crate::distance::Level;
+use crate::distance::simd::members::{ByteSet, members};
+
+/// Candidates that are fewer than the slots by this factor are looked up one by one.
+const FEW: u64 = 16;
+
+/// Slots with a mark.
+#[derive(Clone, Debug, Default)]
+pub struct Marked {
+    words: Vec<u64>,
+    n_slots: u32,
+}
+
+impl Marked {
+    /// Marks the slots whose byte is in the set.
+    pub fn of(bytes: &[u8], set: &ByteSet) -> Self {
+        let words = match set.is_empty() {
+            true => vec![0; bytes.len().div_ceil(64)],
+            false => members(Level::best(), bytes, set),
+        };
+        Self { words, n_slots: bytes.len() as u32 }
+    }
+
+    /// Marks a slot.
+    pub fn mark(&mut self, slot: u32) {
+        if slot >= self.n_slots {
+            self.n_slots = slot + 1;
+            self.words.resize(self.words.len().max(slot as usize / 64 + 1), 0);
+        }
+        self.words[slot as usize / 64] |= 1 << (slot % 64);
+    }
+
+    /// Keeps the marks of slots that another has marked as well.
+    pub fn and(&mut self, other: &Self) {
+        self.words.truncate(other.words.len());
+        self.n_slots = self.n_slots.min(other.n_slots);
+        self.words.iter_mut().zip(&other.words).for_each(|(own, other)| *own &= other);
+    }
+
+    /// Takes the marks of slots away that another has marked.
+    pub fn and_not(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(own, other)| *own &= !other);
+    }
+
+    fn is_marked(&self, slot: u32) -> bool {
+        self.words.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+    }
+
+    /// The marked slots of `within`.
+    pub fn within(mut self, within: &RoaringBitmap) -> RoaringBitmap {
+        if within.len() < u64::from(self.n_slots) / FEW {
+            return sorted(within.iter().filter(|&slot| self.is_marked(slot)));
+        }
+        self.words.iter_mut().for_each(|word| *word = word.to_le());
+        let all = RoaringBitmap::from_lsb0_bytes(0, bytemuck::cast_slice(&self.words));
+        if has_all(within, self.n_slots) { all } else { all & within }
+    }
+}
+
+/// Whether a set has all slots below `n_slots`. Cost: a look at each 65,536 of them.
+pub fn has_all(set: &RoaringBitmap, n_slots: u32) -> bool {
+    set.range_cardinality(0..n_slots) == u64::from(n_slots)
+}
+
+/// The set of numbers that come in ascending order, each once.
+pub fn sorted(numbers: impl Iterator<Item = u32>) -> RoaringBitmap {
+    RoaringBitmap::from_sorted_iter(numbers).expect("part of a set, in its order")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::mix::stream;
+
+    #[test]
+    fn marked_slots_are_found_within_few_most_and_all() {
+        let bytes: Vec<u8> = (0..70_000).map(|i| stream(1, i) as u8).collect();
+        let mut set = ByteSet::default();
+        (0..30).for_each(|byte| set.insert(byte));
+        let mut marked = Marked::of(&bytes, &set);
+        marked.mark(69_999);
+        let is_marked = |slot: u32| slot == 69_999 || bytes[slot as usize] < 30;
+        let few: RoaringBitmap = (0..90_000).step_by(37).collect();
+        let most: RoaringBitmap = (0..90_000).filter(|slot| slot % 9 > 0).collect();
+        let all: RoaringBitmap = (0..90_000).collect();
+        assert!(has_all(&all, 70_000) && !has_all(&most, 70_000) && !has_all(&few, 70_000));
+        for within in [few, most, all] {
+            let own = |slot: &u32| *slot < 70_000 && is_marked(*slot);
+            let expected: RoaringBitmap = within.iter().filter(own).collect();
+            assert_eq!(marked.clone().within(&within), expected, "{} candidates", within.len());
+        }
+        let none = Marked::of(&bytes, &ByteSet::default());
+        assert!(none.within(&(0..90_000).collect()).is_empty());
+    }
+
+    #[test]
+    fn marks_of_lists_of_any_length_are_combined() {
+        let all: RoaringBitmap = (0..500).collect();
+        let marked = |n_bytes: usize, slots: &[u32]| {
+            let mut marked = Marked::of(&vec![1; n_bytes], &ByteSet::default());
+            slots.iter().for_each(|&slot| marked.mark(slot));
+            marked
+        };
+        let (left, right) = ([3, 63, 64, 200, 300], [2, 63, 64, 65, 300, 401]);
+        for (n_left, n_right) in [(0, 0), (70, 500), (500, 70), (301, 402)] {
+            let other = marked(n_right, &right);
+            let mut both = marked(n_left, &left);
+            both.and(&other);
+            assert_eq!(both.within(&all), [63, 64, 300].into_iter().collect());
+            let mut without = marked(n_left, &left);
+            without.and_not(&other);
+            assert_eq!(without.within(&all), [3, 200].into_iter().collect());
+        }
+    }
+}
