@@ -38,7 +38,7 @@ from vector_set import K, VectorSet
 # A point whose option the binary does not offer is left out, and named.
 POINTS = {
     "ann": ["", *(f"--ef {ef}" for ef in (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512))],
-    "filters": ["", *(f"--ef {ef}" for ef in (16, 32, 64, 128, 256, 512))],
+    "filters": ["", *(f"--ef {ef}" for ef in (10, 16, 32, 64, 128, 256, 512))],
     "tenants": ["", *(f"--ef {ef}" for ef in (10, 16, 32, 64, 128, 256))],
     "batches": [""],
     "half": ["", *(f"--ef {ef}" for ef in (16, 32, 64, 128, 256, 512)), "--exact"],

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use crate::core::bits::Bits;
 use crate::core::limits::KNOWN_SETS_BYTES;
-use crate::engine::set_bits::{FEW, set_bits};
+use crate::engine::set_bits::{set_bits, set_list};
 use crate::error::Result;
 use crate::index::tree::skeleton::MAX_LIST;
 use crate::index::tree::{Run, Skeleton, Tree};
@@ -46,13 +46,7 @@ impl Passing {
 
     /// Those of the base, listed, made once.
     pub fn run(&self, n_base: u32) -> &[u32] {
-        self.run.get_or_init(|| match self.bits.get() {
-            Some(bits) => listed(bits),
-            None if self.n_matches < u64::from(n_base) / FEW => {
-                self.places.range(0..n_base).collect()
-            }
-            None => listed(&set_bits(&self.places, n_base)),
-        })
+        self.run.get_or_init(|| set_list(&self.places, n_base))
     }
 
     /// Those of the base in tree order, and the part of the tree that they fill, made once.
@@ -81,19 +75,6 @@ impl Passing {
             self.skeleton.get().map_or(0, |made| made.0.n_bytes() as usize + 2 * made.0.len());
         (self.places.serialized_size() + bits + run + skeleton) as u64
     }
-}
-
-/// The numbers of a set, ascending.
-fn listed(bits: &Bits) -> Vec<u32> {
-    let mut all = Vec::with_capacity(bits.count() as usize);
-    for (n, &word) in (0..).zip(bits.words()) {
-        let mut left = word;
-        while left != 0 {
-            all.push(64 * n + left.trailing_zeros());
-            left &= left - 1;
-        }
-    }
-    all
 }
 
 /// What was asked for: vector, tenant, key of the filter.

@@ -1,4 +1,4 @@
-//! A compressed set as one bit per place: what walks and passes ask, for every row that they meet.
+//! A compressed set as one bit per place, which walks and passes ask for every row that they meet, and as a list.
 //!
 //! A set gives its numbers one by one, a nanosecond each, which for half of a million takes as long as ten searches. Its
 //! portable form has the words themselves of all that is dense (`RoaringFormatSpec`): they are copied.
@@ -20,23 +20,93 @@ const NO_RUNS: u32 = 12_346;
 const WITH_OFFSETS: usize = 4;
 
 /// A set that is smaller than its bound by this factor gives its numbers one by one.
-pub(super) const FEW: u64 = 256;
+const FEW: u64 = 256;
 
-/// The numbers of a set that are below `bound`.
+/// The numbers of a set that are below `bound`, a bit each.
 pub(super) fn set_bits(set: &RoaringBitmap, bound: u32) -> Bits {
     if set.len() < u64::from(bound) / FEW {
         let mut bits = Bits::new(bound);
         set.range(0..bound).for_each(|n| bits.insert(n));
         return bits;
     }
-    let mut form = Vec::with_capacity(set.serialized_size());
-    set.serialize_into(&mut form).expect("memory takes all that is written");
     let n_words = (bound as usize).div_ceil(64);
     let mut words = vec![0u64; n_words.next_multiple_of(CONTAINER_WORDS)];
-    let mut at = Form { bytes: &form };
-    at.containers(&mut words);
+    let form = form_of(set);
+    Form { bytes: &form }.containers(|start, container| {
+        let start = start as usize / 64;
+        if let Some(words) = words.get_mut(start..start + CONTAINER_WORDS) {
+            container.put_in(words);
+        }
+    });
     words.truncate(n_words);
     Bits::of_words(words, bound)
+}
+
+/// The numbers of a set that are below `bound`, ascending.
+pub(super) fn set_list(set: &RoaringBitmap, bound: u32) -> Vec<u32> {
+    let mut list = Vec::with_capacity(set.len() as usize);
+    let form = form_of(set);
+    Form { bytes: &form }.containers(|start, container| container.add_to(&mut list, start));
+    list.truncate(list.partition_point(|&n| n < bound));
+    list
+}
+
+fn form_of(set: &RoaringBitmap) -> Vec<u8> {
+    let mut form = Vec::with_capacity(set.serialized_size());
+    set.serialize_into(&mut form).expect("memory takes all that is written");
+    form
+}
+
+/// The lower 16 bits of the numbers of a container, little-endian.
+enum Container<'a> {
+    Numbers(&'a [[u8; 2]]),
+    Words(&'a [[u8; 8]]),
+    /// First number, and how many more.
+    Runs(&'a [[u8; 4]]),
+}
+
+impl Container<'_> {
+    fn put_in(&self, words: &mut [u64]) {
+        match self {
+            Self::Numbers(numbers) => numbers.iter().for_each(|&n| {
+                let n = usize::from(u16::from_le_bytes(n));
+                words[n / 64] |= 1 << (n % 64);
+            }),
+            Self::Words(own) => {
+                let own = own.iter().map(|&own| u64::from_le_bytes(own));
+                words.iter_mut().zip(own).for_each(|(word, own)| *word = own);
+            }
+            Self::Runs(runs) => runs.iter().map(run).for_each(|(first, last)| {
+                set_range(words, first.into(), last.into());
+            }),
+        }
+    }
+
+    fn add_to(&self, list: &mut Vec<u32>, start: u32) {
+        match self {
+            Self::Numbers(numbers) => {
+                list.extend(numbers.iter().map(|&n| start + u32::from(u16::from_le_bytes(n))));
+            }
+            Self::Words(words) => {
+                for (n, &word) in (start / 64..).zip(*words) {
+                    let mut left = u64::from_le_bytes(word);
+                    while left != 0 {
+                        list.push(64 * n + left.trailing_zeros());
+                        left &= left - 1;
+                    }
+                }
+            }
+            Self::Runs(runs) => runs.iter().map(run).for_each(|(first, last)| {
+                list.extend((first..=last).map(|n| start + u32::from(n)));
+            }),
+        }
+    }
+}
+
+/// The first and the last number of a run.
+fn run(&[a, b, c, d]: &[u8; 4]) -> (u16, u16) {
+    let (first, more) = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
+    (first, first + more)
 }
 
 /// What is left to read of a form.
@@ -44,8 +114,8 @@ struct Form<'a> {
     bytes: &'a [u8],
 }
 
-impl Form<'_> {
-    fn take(&mut self, n: usize) -> &[u8] {
+impl<'a> Form<'a> {
+    fn take(&mut self, n: usize) -> &'a [u8] {
         let (head, tail) = self.bytes.split_at(n);
         self.bytes = tail;
         head
@@ -59,8 +129,8 @@ impl Form<'_> {
         u32::from_le_bytes(self.take(4).try_into().expect("four bytes"))
     }
 
-    /// Sets the bits of all containers that have words.
-    fn containers(&mut self, words: &mut [u64]) {
+    /// Calls `visit` with the least number that could be in each container, and the container.
+    fn containers(&mut self, mut visit: impl FnMut(u32, Container<'_>)) {
         let cookie = self.u32();
         let (n, runs) = match cookie {
             NO_RUNS => (self.u32() as usize, Vec::new()),
@@ -75,24 +145,16 @@ impl Form<'_> {
             self.take(4 * n);
         }
         for (i, (upper, n_numbers)) in described.into_iter().enumerate() {
-            let start = usize::from(upper) * CONTAINER_WORDS;
-            let Some(words) = words.get_mut(start..start + CONTAINER_WORDS) else { return };
-            if runs.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1) {
-                for _ in 0..self.u16() {
-                    let (first, more) = (self.u16(), self.u16());
-                    set_range(words, usize::from(first), usize::from(first) + usize::from(more));
-                }
+            let is_runs = runs.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1);
+            let container = if is_runs {
+                let n = usize::from(self.u16());
+                Container::Runs(self.take(4 * n).as_chunks().0)
             } else if n_numbers <= LISTED {
-                for pair in self.take(2 * n_numbers).chunks_exact(2) {
-                    let n = usize::from(u16::from_le_bytes([pair[0], pair[1]]));
-                    words[n / 64] |= 1 << (n % 64);
-                }
+                Container::Numbers(self.take(2 * n_numbers).as_chunks().0)
             } else {
-                let own = self.take(8 * CONTAINER_WORDS).chunks_exact(8);
-                for (word, own) in words.iter_mut().zip(own) {
-                    *word = u64::from_le_bytes(own.try_into().expect("eight bytes"));
-                }
-            }
+                Container::Words(self.take(8 * CONTAINER_WORDS).as_chunks().0)
+            };
+            visit(u32::from(upper) << 16, container);
         }
     }
 }
@@ -142,8 +204,11 @@ mod tests {
                 let mut plain = Bits::new(bound);
                 set.range(0..bound).for_each(|n| plain.insert(n));
                 assert_eq!(bits.words(), plain.words(), "seed {seed}, bound {bound}");
+                let list: Vec<u32> = set.range(0..bound).collect();
+                assert_eq!(set_list(&set, bound), list, "seed {seed}, bound {bound}");
             }
         }
         assert_eq!(set_bits(&RoaringBitmap::new(), 0).words(), [0u64; 0]);
+        assert_eq!(set_list(&RoaringBitmap::new(), 0), [0; 0]);
     }
 }
