@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::cli::args::parse_bytes;
 use crate::cli::serve::config::{Cache, Config};
 use crate::cli::{complain, pool, say};
+use crate::core::authorities;
 use crate::embed::Choice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::log::Log;
@@ -47,7 +48,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     pub allowed_host: Vec<String>,
 
-    /// A server of OpenAI's API, whose answers are remembered and given again: http://HOST:PORT
+    /// A server of OpenAI's API, whose answers are remembered and given again: http(s)://HOST:PORT
     #[arg(long, value_name = "URL", help_heading = "Cache")]
     pub upstream: Option<String>,
 
@@ -66,7 +67,7 @@ pub struct ServeArgs {
 
 /// The caches as they were asked for: what was typed, and for the rest what the file says.
 fn front(args: &ServeArgs, cache: Cache) -> Result<FrontSettings> {
-    let mut front = FrontSettings::default();
+    let mut front = FrontSettings { authorities: authorities::named(), ..FrontSettings::default() };
     if let Some(name) = args.upstream_key_env.clone().or(cache.upstream_key_env) {
         let key = std::env::var(&name).ok().filter(|key| !key.is_empty());
         let message = || {

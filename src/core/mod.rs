@@ -1,6 +1,7 @@
 //! Words shared by everything above; imports nothing of ours.
 
 pub mod allow;
+pub mod authorities;
 pub mod bits;
 pub mod ids;
 pub mod limits;

@@ -1,13 +1,17 @@
 //! Vectors from any endpoint that answers as OpenAI's `/v1/embeddings` does: a served model of one's own, or a vendor's.
 //!
 //! `http:URL#MODEL`; the key, if one is needed, is in `NEARKIN_EMBED_API_KEY`, the model may be in
-//! `NEARKIN_EMBED_MODEL`.
+//! `NEARKIN_EMBED_MODEL`. Over TLS, `SSL_CERT_FILE` may name the authorities that are believed.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use ureq::Agent;
+#[cfg(feature = "https")]
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+#[cfg(feature = "https")]
+use crate::core::authorities;
 use crate::core::rows::{Rows, Values};
 use crate::embed::{Embedder, normalise};
 use crate::error::{Error, ErrorKind, Result};
@@ -92,8 +96,13 @@ impl Http {
         })?;
         let agent = Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(300)))
-            .http_status_as_error(false)
-            .build();
+            .http_status_as_error(false);
+        #[cfg(feature = "https")]
+        let agent = match url.starts_with("https://") {
+            true => agent.tls_config(trust()?),
+            false => agent,
+        };
+        let agent = agent.build();
         let key = variable("NEARKIN_EMBED_API_KEY");
         let mut http =
             Self { agent: agent.into(), url: url.into(), model, key, first_wait, dim: 0 };
@@ -179,6 +188,15 @@ impl Http {
         }
         Ok(vectors)
     }
+}
+
+/// Whom servers must be vouched for by: the authorities of the file that the machine names, or those that browsers know.
+#[cfg(feature = "https")]
+fn trust() -> Result<TlsConfig> {
+    let Some(path) = authorities::named() else { return Ok(TlsConfig::default()) };
+    let all = authorities::read(&path)?;
+    let all = all.iter().map(|own| Certificate::from_der(own).to_owned());
+    Ok(TlsConfig::builder().root_certs(RootCerts::from(all)).build())
 }
 
 /// Whether the server is not who it should be, which waiting does not change: such failures reach us as invalid data.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::{CacheSettings, MachineClock, Policies, Seams, SemanticCache};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::server::cache::upstream::Upstream;
 use crate::store::disk::FileDisk;
 
 /// Their folder, in that of collections: no collection's is called so.
@@ -183,7 +184,14 @@ impl PolicyFile {
         // Looked at before it is read: what is written in between is read again.
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = self.changed();
         let text = std::fs::read_to_string(&self.path).at("read", &self.path)?;
-        Policies::from_toml(&text, &self.path.display().to_string())
+        let file = self.path.display().to_string();
+        let policies = Policies::from_toml(&text, &file)?;
+        for (key, url) in urls(&policies) {
+            Upstream::check(url).map_err(|error| {
+                Error::new(ErrorKind::BadInput, "policy", format!("{file}: {key}: {error}"))
+            })?;
+        }
+        Ok(policies)
     }
 
     fn changed(&self) -> Option<SystemTime> {
@@ -194,6 +202,16 @@ impl PolicyFile {
         let changed = self.changed();
         changed.is_some() && changed != *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where policies send the server, and the keys that say so.
+fn urls(policies: &Policies) -> Vec<(String, &str)> {
+    let categories = policies.categories.iter();
+    let categories = categories.map(|(name, own)| (format!("category.{name}"), own));
+    let all = std::iter::once(("default".to_owned(), &policies.default)).chain(categories);
+    let judges =
+        all.filter_map(|(place, own)| Some((format!("{place}.judge"), own.judge.as_deref()?)));
+    judges.collect()
 }
 
 /// Writes settings whole or not at all.

@@ -18,6 +18,7 @@ use crate::server::cache::flight::Flights;
 use crate::server::cache::judge::Judges;
 use crate::server::cache::question::{PROXY, Question};
 use crate::server::cache::replay::Fresh;
+use crate::server::cache::secured::Trust;
 use crate::server::cache::upstream::Upstream;
 use crate::server::cache::vectors::Vectors;
 use crate::server::call::Caller;
@@ -35,6 +36,8 @@ pub struct FrontSettings {
     pub upstream: Option<String>,
     /// The key for it.
     pub upstream_key: Option<String>,
+    /// The file of authorities that vouch for servers reached over TLS; those that browsers know, without.
+    pub authorities: Option<PathBuf>,
     /// The file of policies.
     pub policy: Option<PathBuf>,
     /// What makes vectors of texts.
@@ -45,10 +48,10 @@ pub struct FrontSettings {
 
 impl Default for FrontSettings {
     fn default() -> Self {
-        let (upstream, upstream_key, policy, waits) = Default::default();
+        let (upstream, upstream_key, authorities, policy, waits) = Default::default();
         // A build without the table that is shipped has hashed words.
         let embed = if cfg!(feature = "static-model") { Choice::Static } else { Choice::Hashed };
-        Self { upstream, upstream_key, policy, embed, waits }
+        Self { upstream, upstream_key, authorities, policy, embed, waits }
     }
 }
 
@@ -125,6 +128,7 @@ pub struct Told {
 pub struct Front {
     caches: Caches,
     upstream: Option<Upstream>,
+    trust: Trust,
     vectors: Vectors,
     embed: Choice,
     flights: Flights<Hash, Value>,
@@ -140,9 +144,10 @@ impl Front {
     /// # Errors
     /// Those of the settings, the embedder, the policy file and the caches.
     pub fn open(data: &Path, settings: FrontSettings, pool: &Arc<ThreadPool>) -> Result<Self> {
-        let FrontSettings { upstream, upstream_key, policy, embed, waits } = settings;
-        let upstream =
-            upstream.map(|url| Upstream::new(&url, upstream_key.as_deref(), waits)).transpose()?;
+        let FrontSettings { upstream, upstream_key, authorities, policy, embed, waits } = settings;
+        let trust = Trust::new(authorities);
+        let key = upstream_key.as_deref();
+        let upstream = upstream.map(|url| Upstream::new(&url, key, waits, &trust)).transpose()?;
         let embedder = embed::open(&embed, pool.current_num_threads())?.ok_or_else(|| {
             let message = format!(
                 "{embed}: texts come alone here, expected static, hashed, bert:DIR or http:URL"
@@ -153,8 +158,18 @@ impl Front {
         let caches = Caches::open(data, policy.as_deref(), Arc::clone(pool))?;
         let (flights, decisions, judges) = Default::default();
         let ids = RequestIds::new()?;
-        let front =
-            Self { caches, upstream, vectors, embed, flights, decisions, judges, ids, waits };
+        let front = Self {
+            caches,
+            upstream,
+            trust,
+            vectors,
+            embed,
+            flights,
+            decisions,
+            judges,
+            ids,
+            waits,
+        };
         if front.upstream.is_some() {
             let cache = front.caches.made(PROXY, &front.settings())?;
             front.check_embedder(&cache)?;
@@ -184,6 +199,11 @@ impl Front {
             let message = "no_upstream: this server has no model server behind it; start it with --upstream URL";
             Refusal::new(hyper::StatusCode::NOT_FOUND, message)
         })
+    }
+
+    /// Who vouches for servers.
+    pub(super) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// The caches.

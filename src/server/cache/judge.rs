@@ -83,7 +83,7 @@ async fn judged(front: &Arc<Front>, url: &str, near: Near) -> &'static str {
         "known": known,
         "answer": text(endpoint, &answer),
     });
-    let Some(is_same) = opinion(url, &case).await else { return "failed" };
+    let Some(is_same) = opinion(front, url, &case).await else { return "failed" };
     let own = Arc::clone(front);
     let learnt = spawn_blocking(move || own.judged(&near, is_same)).await;
     match (learnt, is_same) {
@@ -93,9 +93,9 @@ async fn judged(front: &Arc<Front>, url: &str, near: Near) -> &'static str {
     }
 }
 
-async fn opinion(url: &str, case: &Value) -> Option<bool> {
+async fn opinion(front: &Front, url: &str, case: &Value) -> Option<bool> {
     let waits = Waits { head: LONGEST, idle: LONGEST, ..Waits::default() };
-    let judge = Upstream::at(url, waits).ok()?;
+    let judge = Upstream::at(url, waits, front.trust()).ok()?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let (method, body) = (&Method::POST, Bytes::from(case.to_string()));

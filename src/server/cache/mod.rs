@@ -2,7 +2,7 @@
 //!
 //! In: requests of OpenAI's API and of two others. Out: an answer that was given before, or the model's, which is remembered. A request
 //! for the model goes through `proxy`: `control` reads what its headers say, `identity` (with `canonical` and `turn`) which
-//! question it is, `vectors` where its text lies; `front` asks the cache of `caches`. What is not known goes `upstream`, once for
+//! question it is, `vectors` where its text lies; `front` asks the cache of `caches`. What is not known goes `upstream` (over TLS by `secured`), once for
 //! all that ask the same (`flight`), and passes through `recorded`, which puts a `stream` of `events` together; `kept` says whether it may be
 //! given again, `replay` how. `langcache` is another door; `lookups`, `inserts` and `manage` are our own; `judge` gives a second opinion on near misses; `litellm` keeps
 //! a collection that LiteLLM has for a cache; `decisions` is what was decided and why.
@@ -31,9 +31,16 @@ mod recorded;
 mod remember;
 pub mod replay;
 mod said;
+#[cfg(feature = "https")]
+mod secured;
 mod shape;
 pub mod stream;
 mod told;
 mod turn;
+#[cfg(not(feature = "https"))]
+mod unsecured;
 pub mod upstream;
 pub mod vectors;
+
+#[cfg(not(feature = "https"))]
+use unsecured as secured;

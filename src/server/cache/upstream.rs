@@ -8,16 +8,18 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Uri;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::error::{Error, Result};
+use crate::server::cache::secured::{self, Secured, Trust, is_refused};
 use crate::server::limits::Waits;
 use crate::server::reply::Refusal;
 
@@ -56,6 +58,8 @@ pub struct Upstream {
     base: String,
     key: Option<HeaderValue>,
     waits: Waits,
+    /// What makes a connection to it safe; nothing for `http`.
+    secured: Option<Secured>,
 }
 
 /// A request for it.
@@ -78,9 +82,9 @@ impl Upstream {
     /// clients have.
     ///
     /// # Errors
-    /// `upstream` for what is no such URL; `upstream_key`.
-    pub fn new(url: &str, key: Option<&str>, waits: Waits) -> Result<Self> {
-        let mut upstream = Self::at(url, waits)?;
+    /// `upstream` for what is no such URL; `upstream_key`; those of whom to trust.
+    pub fn new(url: &str, key: Option<&str>, waits: Waits, trust: &Trust) -> Result<Self> {
+        let mut upstream = Self::at(url, waits, trust)?;
         if let Some(base) = upstream.base.strip_suffix("/v1") {
             upstream.base = base.to_owned();
         }
@@ -88,28 +92,28 @@ impl Upstream {
         Ok(upstream)
     }
 
+    /// Fails for what is no URL of a server that can be asked.
+    ///
+    /// # Errors
+    /// `upstream`, and `feature_missing` in a build without TLS.
+    pub fn check(url: &str) -> Result<()> {
+        let (_, is_secured) = parsed(url)?;
+        if is_secured { secured::known() } else { Ok(()) }
+    }
+
     /// What is at exactly this URL.
     ///
     /// # Errors
-    /// `upstream`.
-    pub fn at(url: &str, waits: Waits) -> Result<Self> {
-        let wrong = |why: &str| {
-            let message = format!("{url:?}{why}, expected a URL such as http://localhost:8000");
-            Error::usage("upstream", message)
-        };
-        if url.starts_with("https://") {
-            return Err(wrong(": TLS is not spoken here; put a proxy of your own in between"));
-        }
-        let uri: Uri = url.parse().map_err(|_| wrong(""))?;
-        let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http"));
-        let authority = authority.ok_or_else(|| wrong(""))?;
-        if authority.as_str().contains('@') || uri.query().is_some() {
-            return Err(wrong(": it has a password or a query"));
-        }
-        let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong(""))?;
+    /// `upstream`; those of whom to trust.
+    pub fn at(url: &str, waits: Waits, trust: &Trust) -> Result<Self> {
+        let (uri, is_secured) = parsed(url)?;
+        let authority = uri.authority().expect("a URL of a server has one");
+        let secured = is_secured.then(|| trust.secured(authority.host())).transpose()?;
+        let port = authority.port_u16().unwrap_or(if is_secured { 443 } else { 80 });
+        let address = format!("{}:{port}", authority.host());
+        let host = HeaderValue::from_str(authority.as_str()).expect("it was read from text");
         let base = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { address, host, base, key: None, waits })
+        Ok(Self { address, host, base, key: None, waits, secured })
     }
 
     /// Where it is, without its key.
@@ -120,19 +124,10 @@ impl Upstream {
     /// Its answer, of which the body is still to come. Dropping that ends the request there.
     ///
     /// # Errors
-    /// `upstream_unreachable`, 502; `upstream_timeout`, 504.
+    /// `upstream_unreachable` and `upstream_certificate`, 502; `upstream_timeout`, 504.
     pub async fn send(&self, forwarded: &Forwarded<'_>) -> Result<Response<Arriving>, Refusal> {
-        let connecting = timeout(self.waits.connect, TcpStream::connect(&self.address)).await;
-        let stream =
-            connecting.map_err(|_| self.late("connect"))?.map_err(|error| self.gone(&error))?;
-        // Small requests must not wait for an acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let shaken = http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = shaken.map_err(|error| self.gone(&error))?;
-        let connection = Connection(tokio::spawn(async move {
-            // What goes wrong is said by the request that is on it.
-            let _ = connection.await;
-        }));
+        let connecting = timeout(self.waits.connect, self.connected()).await;
+        let (mut sender, connection) = connecting.map_err(|_| self.late("connect"))??;
         let request = self.request(forwarded)?;
         let asked = timeout(self.waits.head, sender.send_request(request)).await;
         let response =
@@ -144,6 +139,21 @@ impl Upstream {
             timer: Box::pin(sleep_until(Instant::now() + idle)),
             _connection: connection,
         }))
+    }
+
+    async fn connected(&self) -> Result<(SendRequest<Full<Bytes>>, Connection), Refusal> {
+        let connecting = TcpStream::connect(&self.address).await;
+        let stream = connecting.map_err(|error| self.gone(&error))?;
+        // Small requests must not wait for an acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let shaken = match &self.secured {
+            None => shaken(stream).await,
+            Some(secured) => {
+                let stream = secured.over(stream).await.map_err(|error| self.unproven(&error))?;
+                shaken(stream).await
+            }
+        };
+        shaken.map_err(|error| self.gone(&error))
     }
 
     fn request(&self, forwarded: &Forwarded<'_>) -> Result<Request<Full<Bytes>>, Refusal> {
@@ -174,10 +184,53 @@ impl Upstream {
         Refusal::new(StatusCode::BAD_GATEWAY, message)
     }
 
+    /// It does not say who it is, or not so that it is believed.
+    fn unproven(&self, error: &io::Error) -> Refusal {
+        let message = match is_refused(error) {
+            true => format!(
+                "upstream_certificate: {}: {error}; expected a certificate that a known authority vouches for, or one of the file that SSL_CERT_FILE names",
+                self.address
+            ),
+            false => format!("upstream_unreachable: {}: expected TLS: {error}", self.address),
+        };
+        Refusal::new(StatusCode::BAD_GATEWAY, message)
+    }
+
     fn late(&self, doing: &str) -> Refusal {
         let message = format!("upstream_timeout: {}: it took too long to {doing}", self.address);
         Refusal::new(StatusCode::GATEWAY_TIMEOUT, message)
     }
+}
+
+/// The URL of a server, and whether it is reached over TLS.
+fn parsed(url: &str) -> Result<(Uri, bool)> {
+    let wrong = |why: &str| {
+        let message = format!("{url:?}{why}, expected a URL such as http://localhost:8000");
+        Error::usage("upstream", message)
+    };
+    let uri: Uri = url.parse().map_err(|_| wrong(""))?;
+    let is_secured = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err(wrong("")),
+    };
+    if uri.authority().is_none_or(|own| own.as_str().contains('@')) || uri.query().is_some() {
+        return Err(wrong(": it has a password or a query"));
+    }
+    Ok((uri, is_secured))
+}
+
+/// A connection on which requests can be sent.
+async fn shaken<S>(stream: S) -> hyper::Result<(SendRequest<Full<Bytes>>, Connection)>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let running = tokio::spawn(async move {
+        // What goes wrong is said by the request that is on it.
+        let _ = connection.await;
+    });
+    Ok((sender, Connection(running)))
 }
 
 fn bearer(key: &str) -> Result<HeaderValue> {
@@ -252,7 +305,11 @@ mod tests {
     use super::*;
 
     fn new(url: &str) -> Result<Upstream> {
-        Upstream::new(url, None, Waits::default())
+        Upstream::new(url, None, Waits::default(), &Trust::new(None))
+    }
+
+    fn keyed(key: &str) -> Result<Upstream> {
+        Upstream::new("http://a", Some(key), Waits::default(), &Trust::new(None))
     }
 
     #[test]
@@ -262,17 +319,24 @@ mod tests {
             ("http://localhost:8000/v1/", "localhost:8000", ""),
             ("http://[::1]:8000/models/a/v1", "[::1]:8000", "/models/a"),
             ("http://models.test", "models.test:80", ""),
+            #[cfg(feature = "https")]
+            ("https://models.test/v1", "models.test:443", ""),
+            #[cfg(feature = "https")]
+            ("https://[::1]:8443", "[::1]:8443", ""),
         ] {
             let upstream = new(url).unwrap();
             assert_eq!((upstream.address(), upstream.base.as_str()), (address, base), "{url}");
         }
-        for url in
-            ["", "localhost:8000", "https://a.test", "ftp://a", "http://a:b@c", "http://a/?b"]
+        for url in ["", "localhost:8000", "ftp://a", "http://a:b@c", "https://a:b@c", "http://a/?b"]
         {
             assert_eq!(new(url).unwrap_err().code(), "upstream", "{url}");
+            assert_eq!(Upstream::check(url).unwrap_err().code(), "upstream", "{url}");
         }
-        let key = Upstream::new("http://a", Some("a\nb"), Waits::default());
-        assert_eq!(key.unwrap_err().code(), "upstream_key");
+        if !cfg!(feature = "https") {
+            assert_eq!(new("https://a").unwrap_err().code(), "feature_missing");
+            assert_eq!(Upstream::check("https://a").unwrap_err().code(), "feature_missing");
+        }
+        assert_eq!(keyed("a\nb").unwrap_err().code(), "upstream_key");
     }
 
     #[test]
@@ -297,7 +361,7 @@ mod tests {
         let plain = new("http://a").unwrap();
         assert_eq!(of(&plain, false), ["host=a", "x-own=1"]);
         assert_eq!(of(&plain, true), ["authorization=1", "host=a", "x-own=1"]);
-        let keyed = Upstream::new("http://a", Some("own"), Waits::default()).unwrap();
+        let keyed = keyed("own").unwrap();
         assert_eq!(of(&keyed, true), ["authorization=Bearer own", "host=a", "x-own=1"]);
     }
 }

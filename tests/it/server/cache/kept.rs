@@ -28,7 +28,7 @@ fn judged() -> Front {
 
 impl Front {
     /// Waits until a judge has said this so often.
-    fn wait_judged(&self, word: &str, n: f64) {
+    pub(super) fn wait_judged(&self, word: &str, n: f64) {
         while self.metric(&format!("nearkin_cache_judged_total{{opinion=\"{word}\"}}")) < n {
             std::thread::yield_now();
         }
@@ -133,6 +133,24 @@ fn collections_of_litellm_lose_what_had_its_time_and_what_is_there_twice() {
     assert_eq!(swept, Swept { n_expired: 0, n_joined: 2 });
     assert_eq!(count(), 3);
     assert_eq!(sweep(&collection, &policy, 351).unwrap(), Swept { n_expired: 1, n_joined: 0 });
+}
+
+#[test]
+fn a_policy_that_sends_the_server_to_no_server_is_refused() {
+    let (data, fake) = (tempfile::tempdir().unwrap(), super::fake::Fake::start());
+    let path = data.path().join("policy.toml");
+    let mut settings = super::settings(&fake);
+    settings.policy = Some(path.clone());
+    for (policy, key) in [
+        ("[category.a]\njudge = \"localhost:1\"\n", "category.a.judge"),
+        ("[default]\njudge = \"ftp://a\"\n", "default.judge"),
+    ] {
+        std::fs::write(&path, policy).unwrap();
+        let error = super::server(data.path(), settings.clone()).err().unwrap();
+        assert_eq!(error.code(), "policy", "{error}");
+        let said = ["policy.toml", key, "expected a URL"];
+        assert!(said.iter().all(|said| error.to_string().contains(said)), "{key}: {error}");
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod fake;
 mod kept;
 mod proxy;
 mod safe;
+#[cfg(feature = "https")]
+mod tls;
 
 use std::path::Path;
 use std::sync::Arc;
