@@ -1,4 +1,7 @@
-"""A small server of OpenAI's API, in this process: no answer is given twice, so that one from memory can be told."""
+"""A small server of OpenAI's API, in this process: no answer is given twice, so that one from memory can be told.
+
+Of the model `words`, texts that share words have near vectors."""
+import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +20,9 @@ class Model(BaseHTTPRequestHandler):
         if body["model"] == "fails":
             return self.say({"error": {"message": "overloaded", "type": "server_error", "code": "x"}}, 503)
         if self.path.endswith("/embeddings"):
-            data = [{"object": "embedding", "index": 0, "embedding": [n, 0.5]}]
+            texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+            rows = [of_words(text) for text in texts] if body["model"] == "words" else [[n, 0.5]]
+            data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
             return self.say({"object": "list", "model": "m", "data": data, "usage": {"prompt_tokens": 1, "total_tokens": 1}})
         if self.path.endswith("/responses"):
             return self.respond(body, n)
@@ -90,6 +95,16 @@ class Model(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+WORDS_DIM = 64
+
+
+def of_words(text):
+    row = [0.0] * WORDS_DIM
+    for word in text.lower().split():
+        row[hashlib.sha256(word.encode()).digest()[0] % WORDS_DIM] += 1.0
+    return row
 
 
 def usage():

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the client suites against `nearkin serve` on a free port and an empty folder, and prints what passed. Clients are installed,
-# pinned, under target/ when what is pinned changed. `run.sh all` adds LangChain, LlamaIndex and LiteLLM, which are large.
+# pinned, under target/ when what is pinned changed. `run.sh all` adds LangChain, LlamaIndex and LiteLLM, which are large: 1 GB.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -79,7 +79,7 @@ install_python target/clients-venv-described $here/requirements-described.txt
 suite described target/clients-venv-described/bin/python -m described "$url" --seed "$seed"
 if [[ ${1:-} == all ]]; then
   install_python target/clients-venv-all $here/requirements-all.txt
-  for name in langchain_store llama_index_store litellm_cache; do
+  for name in langchain_store llama_index_store litellm_cache litellm_proxy; do
     suite $name target/clients-venv-all/bin/python $here/$name.py "$url"
   done
   suite cache_frameworks target/clients-venv-all/bin/python $here/cache_frameworks.py
