@@ -75,6 +75,6 @@ pub use identity::{EntryId, Identity, PartitionKey, Scope};
 pub use invalidate::{Invalidate, Reach, Which};
 pub use lookup::{Answer, Hit, Lookup, Miss, Reason, Tier, Verdict};
 pub use open::{Seams, SemanticCache};
-pub use policy::{Adapt, CollectionPolicy, Mode, Policies, Policy, Quota, Room};
+pub use policy::{Adapt, CollectionPolicy, LoadSource, Mode, Policies, Policy, Quota, Room};
 pub use record::CacheSettings;
 pub use stats::{CategoryStats, Stats};

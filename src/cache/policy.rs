@@ -188,6 +188,17 @@ pub struct CollectionPolicy {
     pub partition: Option<String>,
 }
 
+/// Where it is told how loaded the models are; kept here for the server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadSource {
+    /// Metrics of vLLM.
+    pub url: String,
+    /// How often they are read.
+    pub period: Duration,
+    /// Requests at once, running and waiting, that are a load of 1.
+    pub requests: u32,
+}
+
 /// All policies.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policies {
@@ -199,6 +210,8 @@ pub struct Policies {
     pub categories: BTreeMap<String, Policy>,
     /// By collection.
     pub collections: BTreeMap<String, CollectionPolicy>,
+    /// Where the load of the models is read, if it is.
+    pub load: Option<LoadSource>,
 }
 
 impl Policies {

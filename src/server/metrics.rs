@@ -115,6 +115,8 @@ pub struct CacheCounts {
     pub judged: Vec<(&'static str, u64)>,
     /// Different requests that are on their way.
     pub n_on_their_way: u64,
+    /// Readings of the load of models, by what came of them.
+    pub load_reads: Vec<(&'static str, u64)>,
 }
 
 /// All that is counted and timed.
@@ -241,6 +243,11 @@ impl CacheCounts {
         text.head("cache_judged_total", "counter", about)?;
         for (word, n) in &self.judged {
             text.sample("cache_judged_total", &[("opinion", word)], *n)?;
+        }
+        let about = "Readings of the models' load, by what came of them.";
+        text.head("cache_load_reads_total", "counter", about)?;
+        for (word, n) in &self.load_reads {
+            text.sample("cache_load_reads_total", &[("outcome", word)], *n)?;
         }
         let about = "Different requests that the model is asked at the moment.";
         text.single("cache_flights", "gauge", about, self.n_on_their_way)
@@ -429,6 +436,7 @@ mod tests {
             failures: vec![("embedder_down", 2)],
             judged: vec![("same", 5)],
             n_on_their_way: 3,
+            load_reads: vec![("read", 6)],
         };
         let gauges = Gauges {
             load: Some(load),
@@ -455,6 +463,7 @@ mod tests {
             ("nearkin_cache_requests_total{outcome=\"HIT\"}", 4.0),
             ("nearkin_cache_fail_open_total{reason=\"embedder_down\"}", 2.0),
             ("nearkin_cache_flights", 3.0),
+            ("nearkin_cache_load_reads_total{outcome=\"read\"}", 6.0),
             ("nearkin_degraded", 1.0),
             ("nearkin_panics_total", 1.0),
             ("nearkin_audit_failures_total", 0.0),

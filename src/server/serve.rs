@@ -198,6 +198,7 @@ fn run(
         tokio::task::spawn_blocking(move || open_all(&opening));
         let keeping = tokio::spawn(upkeep::keep(Arc::clone(&shared.catalog)));
         let keeping_caches = tokio::spawn(upkeep::keep_caches(Arc::clone(shared)));
+        let keeping_load = tokio::spawn(upkeep::keep_load(Arc::clone(shared)));
         let n_connections = shared.limits.connections;
         let connections = Arc::new(Semaphore::new(n_connections));
         let accepting = accept(&listener, shared, &connections, &stopped);
@@ -205,6 +206,7 @@ fn run(
         drop(listener);
         keeping.abort();
         keeping_caches.abort();
+        keeping_load.abort();
         let all = connections.acquire_many(n_connections as u32);
         timeout(deadline, all).await.is_ok()
     });

@@ -49,6 +49,18 @@ pub async fn keep_caches(shared: Arc<Shared>) {
     }
 }
 
+/// Reads how loaded the models are as often as the policies say, if they do, for ever.
+pub async fn keep_load(shared: Arc<Shared>) {
+    loop {
+        let Some(source) = shared.front.caches().policies().load.clone() else {
+            sleep(EVERY).await;
+            continue;
+        };
+        shared.front.meter().read(&shared.front, &shared.ledger, &source).await;
+        sleep(source.period).await;
+    }
+}
+
 fn look_at_caches(shared: &Shared) {
     let (caches, ledger) = (shared.front.caches(), &shared.ledger);
     match caches.follow() {

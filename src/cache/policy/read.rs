@@ -7,7 +7,9 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use crate::cache::identity::Scope;
-use crate::cache::policy::{Adapt, CollectionPolicy, Mode, Policies, Policy, Quota, Room};
+use crate::cache::policy::{
+    Adapt, CollectionPolicy, LoadSource, Mode, Policies, Policy, Quota, Room,
+};
 use crate::core::limits;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -28,8 +30,9 @@ pub(super) fn policies(text: &str, file: &str) -> Result<Policies> {
     };
     let categories = named(&mut top, "category", |keys| policy(keys, &default))?;
     let collections = named(&mut top, "collection", collection)?;
+    let load = top.table("load")?.map(load).transpose()?;
     top.end()?;
-    Ok(Policies { room, default, categories, collections })
+    Ok(Policies { room, default, categories, collections, load })
 }
 
 /// The tables in the table of that key, by name.
@@ -164,6 +167,21 @@ fn collection(mut keys: Keys<'_>) -> Result<CollectionPolicy> {
         dedup: (!dedup.is_nan()).then_some(dedup),
         partition,
     })
+}
+
+fn load(mut keys: Keys<'_>) -> Result<LoadSource> {
+    let Some(url) = keys.text("metrics")? else {
+        return Err(refused(keys.file, "load.metrics", "the URL of metrics of vLLM", "none"));
+    };
+    let (mut period_s, mut requests) = (5.0, 256);
+    keys.number("period_s", 0.1..=60.0, &mut period_s)?;
+    keys.whole("requests", 1, &mut requests)?;
+    let requests = u32::try_from(requests).map_err(|_| {
+        let expected = format!("at most {}", u32::MAX);
+        refused(keys.file, "load.requests", &expected, &requests.to_string())
+    })?;
+    keys.end()?;
+    Ok(LoadSource { url, period: Duration::from_secs_f32(period_s), requests })
 }
 
 /// Fails where two keys contradict each other.
@@ -356,6 +374,9 @@ mod tests {
             [collection.lite]
             ttl_s = 60
             partition = "litellm_cache_key"
+            [load]
+            metrics = "http://m/metrics"
+            period_s = 0.5
         "#;
         let policies = policies(text, "p.toml").unwrap();
         let (code, other) = (policies.of("code"), policies.of("faq"));
@@ -370,6 +391,8 @@ mod tests {
         assert!((code.threshold_at(1.0) - 0.87).abs() < 1e-6 && code.life_at(0.5) == 1.5);
         assert_eq!(policies.counted_as("faq"), "default");
         assert_eq!(policies.collections["lite"].ttl, Some(Duration::from_secs(60)));
+        let load = policies.load.unwrap();
+        assert_eq!((load.period, load.requests), (Duration::from_millis(500), 256));
         assert_eq!(super::policies("", "p.toml").unwrap(), Policies::default());
     }
 
@@ -399,6 +422,16 @@ mod tests {
                 "[default]\nmode = \"fuzzy\"",
                 "expected one of off, exact, semantic, exact+semantic, received \"fuzzy\"",
             ),
+            ("[load]", "load.metrics: expected the URL of metrics of vLLM, received none"),
+            (
+                "[load]\nmetrics = \"m\"\nperiod_s = 0",
+                "load.period_s: expected a number from 0.1 to 60, received 0",
+            ),
+            (
+                "[load]\nmetrics = \"m\"\nrequests = 0",
+                "load.requests: expected a whole number from 1 on",
+            ),
+            ("[load]\nmetrics = \"m\"\nrequests = 4294967296", "expected at most 4294967295"),
             ("[default]\nguard = 1", "default.guard: expected true or false, received 1"),
             (
                 "[default.quota]\nfloor_entries = 9\ncap_entries = 8",

@@ -165,6 +165,14 @@ impl Caches {
         Ok(true)
     }
 
+    /// Tells all caches how loaded the models are, 0 to 1.
+    pub fn load(&self, load: f32) {
+        for cache in self.held().values() {
+            // Of a load in that range it says nothing.
+            let _ = cache.load(load);
+        }
+    }
+
     /// Lets what is dead go, in all caches.
     ///
     /// # Errors
@@ -211,7 +219,8 @@ fn urls(policies: &Policies) -> Vec<(String, &str)> {
     let all = std::iter::once(("default".to_owned(), &policies.default)).chain(categories);
     let judges =
         all.filter_map(|(place, own)| Some((format!("{place}.judge"), own.judge.as_deref()?)));
-    judges.collect()
+    let load = policies.load.iter().map(|own| ("load.metrics".to_owned(), own.url.as_str()));
+    judges.chain(load).collect()
 }
 
 /// Writes settings whole or not at all.

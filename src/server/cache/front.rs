@@ -16,6 +16,7 @@ use crate::server::cache::control::Outcome;
 use crate::server::cache::decisions::{Decision, Decisions, shown};
 use crate::server::cache::flight::Flights;
 use crate::server::cache::judge::Judges;
+use crate::server::cache::meter::Meter;
 use crate::server::cache::question::{PROXY, Question};
 use crate::server::cache::replay::Fresh;
 use crate::server::cache::secured::Trust;
@@ -134,6 +135,7 @@ pub struct Front {
     flights: Flights<Hash, Value>,
     decisions: Decisions,
     judges: Judges,
+    meter: Meter,
     ids: RequestIds,
     waits: Waits,
 }
@@ -156,7 +158,7 @@ impl Front {
         })?;
         let vectors = Vectors::new(embedder, waits.embed);
         let caches = Caches::open(data, policy.as_deref(), Arc::clone(pool))?;
-        let (flights, decisions, judges) = Default::default();
+        let (flights, decisions, judges, meter) = Default::default();
         let ids = RequestIds::new()?;
         let front = Self {
             caches,
@@ -167,6 +169,7 @@ impl Front {
             flights,
             decisions,
             judges,
+            meter,
             ids,
             waits,
         };
@@ -229,6 +232,11 @@ impl Front {
     /// Judges of near misses.
     pub fn judges(&self) -> &Judges {
         &self.judges
+    }
+
+    /// How loaded the models are, as far as it was read.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// What was decided.
@@ -327,6 +335,7 @@ impl Front {
             failures: self.decisions.failures(),
             judged: self.decisions.judgements(),
             n_on_their_way: self.flights.n() as u64,
+            load_reads: self.meter.counts(),
         }
     }
 }

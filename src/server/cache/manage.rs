@@ -114,7 +114,12 @@ pub fn decisions(call: &Call<'_>) -> Answer {
 
 /// `GET /v1/cache/{cache}/stats`
 pub fn stats(call: &Call<'_>) -> Answer {
-    Reply::result(&shape::stats(&existing(call)?.stats()), call.began)
+    let mut shown = shape::stats(&existing(call)?.stats());
+    let front = &call.shared.front;
+    if front.caches().policies().load.is_some() {
+        shown["load_read"] = front.meter().shown();
+    }
+    Reply::result(&shown, call.began)
 }
 
 /// `POST /v1/cache/{cache}/load`: how loaded the models are, 0 to 1, for policies that follow it.

@@ -5,7 +5,7 @@
 //! question it is, `vectors` where its text lies; `front` asks the cache of `caches`. What is not known goes `upstream` (over TLS by `secured`), once for
 //! all that ask the same (`flight`), and passes through `recorded`, which puts a `stream` of `events` together; `kept` says whether it may be
 //! given again, `replay` how. `langcache` is another door; `lookups`, `inserts` and `manage` are our own; `judge` gives a second opinion on near misses; `litellm` keeps
-//! a collection that LiteLLM has for a cache; `decisions` is what was decided and why.
+//! a collection that LiteLLM has for a cache; `meter` reads how loaded the models are; `decisions` is what was decided and why.
 
 mod arrived;
 mod ask;
@@ -25,6 +25,7 @@ pub mod langcache;
 pub mod litellm;
 pub mod lookups;
 pub mod manage;
+pub mod meter;
 pub mod proxy;
 mod question;
 mod recorded;

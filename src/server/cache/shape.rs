@@ -51,8 +51,11 @@ pub fn policies(policies: &Policies) -> Value {
             (name.clone(), own)
         })
         .collect();
+    let load = policies.load.as_ref().map(|own| {
+        json!({"metrics": own.url, "period_s": own.period.as_secs_f64(), "requests": own.requests})
+    });
     json!({
-        "default": policy(&policies.default), "category": categories, "collection": collections,
+        "default": policy(&policies.default), "category": categories, "collection": collections, "load": load,
     })
 }
 

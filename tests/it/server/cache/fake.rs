@@ -29,6 +29,8 @@ struct State {
     is_open: Mutex<bool>,
     opened: Condvar,
     n_left: Mutex<usize>,
+    /// What it tells of itself.
+    metrics: Mutex<String>,
 }
 
 /// A model server.
@@ -70,6 +72,11 @@ impl Fake {
         while self.n_seen() < n {
             thread::yield_now();
         }
+    }
+
+    /// From now on it tells this of itself.
+    pub fn tell(&self, metrics: &str) {
+        *self.state.metrics.lock().unwrap() = metrics.to_owned();
     }
 
     /// Lets those go on that wait: of the model `gate`.
@@ -153,6 +160,11 @@ fn answer(stream: &mut TcpStream, state: &State, seen: &Seen, n: usize) -> Optio
             return None;
         }
         _ => {}
+    }
+    if path == "/metrics" {
+        let text = state.metrics.lock().unwrap().clone();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", text.len());
+        return stream.write_all(format!("{head}{text}").as_bytes()).ok();
     }
     if seen.body["stream"] == true {
         return streamed(stream, state, seen, path, &model, n);

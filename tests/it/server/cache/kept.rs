@@ -135,6 +135,70 @@ fn collections_of_litellm_lose_what_had_its_time_and_what_is_there_twice() {
     assert_eq!(sweep(&collection, &policy, 351).unwrap(), Swept { n_expired: 1, n_joined: 0 });
 }
 
+/// The load that the proxy's cache acts on, and what is said of reading it.
+fn load(front: &Front) -> (f64, Value) {
+    let stats = front.send("GET", "/v1/cache/proxy/stats", &[], "").body;
+    (stats["result"]["load"].as_f64().unwrap(), stats["result"]["load_read"].clone())
+}
+
+#[test]
+fn load_is_read_from_metrics_moves_what_may_move_and_stays_when_nothing_is_told() {
+    let probe = Front::with("[default]\nthreshold = 0.6\nguard = false\n", |_, _| ());
+    let polite = format!("{ONE} please");
+    probe.ask(&[], &chat("m", ONE));
+    let near = probe.ask(&[], &chat("m", &polite));
+    let cosine: f64 = near.header("x-cache-similarity").unwrap().parse().unwrap();
+    let front = Front::with("", |settings, data| {
+        let policy = format!(
+            "[default]\nguard = false\nthreshold = {:.4}\nadapt = {{ delta_max = 0.03 }}\n\
+             [category.fixed]\nadapt = false\n\
+             [load]\nmetrics = \"{}/metrics\"\nperiod_s = 0.1\nrequests = 64\n",
+            cosine + 0.02,
+            settings.upstream.as_ref().unwrap()
+        );
+        let path = data.join("policy.toml");
+        std::fs::write(&path, policy).unwrap();
+        settings.policy = Some(path);
+    });
+    let outcomes = || {
+        ["any", "fixed"].map(|category| {
+            let headers = [("x-cache-category", category), ("cache-control", "no-store")];
+            front.ask(&headers, &chat("m", &polite)).outcome().to_owned()
+        })
+    };
+    for category in ["any", "fixed"] {
+        front.ask(&[("x-cache-category", category)], &chat("m", ONE));
+    }
+    let wait = |is_so: &dyn Fn(f64, &Value) -> bool| loop {
+        let (load, read) = load(&front);
+        if is_so(load, &read) {
+            return (load, read);
+        }
+    };
+    // It tells nothing yet.
+    let (none, read) = wait(&|_, read| read["failure"].is_string());
+    assert!((none, &read["load"]) == (0.0, &Value::Null), "{none} {read}");
+    assert!(read["failure"].as_str().unwrap().contains("vllm:num_requests_running"), "{read}");
+    assert_eq!(outcomes(), ["MISS", "MISS"]);
+    front.fake.tell("vllm:num_requests_running{engine=\"0\"} 60\nvllm:num_requests_waiting 40\n");
+    let (_, read) = wait(&|load, _| load > 0.99);
+    assert_eq!(read, json!({"load": 1.0, "failure": null}));
+    assert_eq!(outcomes(), ["HIT-SEMANTIC", "MISS"]);
+    front.fake.tell("vllm:num_requests_running many\n");
+    let (before, _) = wait(&|_, read| read["failure"].is_string());
+    let failed = || front.metric("nearkin_cache_load_reads_total{outcome=\"failed\"}");
+    let n = failed();
+    while failed() < n + 2.0 {
+        std::thread::yield_now();
+    }
+    let (after, read) = load(&front);
+    assert_eq!((before, &read["load"]), (after, &json!(1.0)));
+    assert!(read["failure"].as_str().unwrap().contains("received \"many\""), "{read}");
+    front.fake.tell("vllm:num_requests_running 0\nvllm:kv_cache_usage_perc 0.0\n");
+    wait(&|load, _| load < before);
+    assert!(front.metric("nearkin_cache_load_reads_total{outcome=\"read\"}") > 0.0);
+}
+
 #[test]
 fn a_policy_that_sends_the_server_to_no_server_is_refused() {
     let (data, fake) = (tempfile::tempdir().unwrap(), super::fake::Fake::start());
@@ -144,6 +208,7 @@ fn a_policy_that_sends_the_server_to_no_server_is_refused() {
     for (policy, key) in [
         ("[category.a]\njudge = \"localhost:1\"\n", "category.a.judge"),
         ("[default]\njudge = \"ftp://a\"\n", "default.judge"),
+        ("[load]\nmetrics = \"/metrics\"\n", "load.metrics"),
     ] {
         std::fs::write(&path, policy).unwrap();
         let error = super::server(data.path(), settings.clone()).err().unwrap();
