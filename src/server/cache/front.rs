@@ -11,7 +11,6 @@ use crate::cache::{CacheSettings, EntryId, Mode, SemanticCache};
 use crate::embed::{self, Choice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::cache::caches::Caches;
-use crate::server::cache::canonical::Hash;
 use crate::server::cache::control::Outcome;
 use crate::server::cache::decisions::{Decision, Decisions, shown};
 use crate::server::cache::flight::Flights;
@@ -132,7 +131,7 @@ pub struct Front {
     trust: Trust,
     vectors: Vectors,
     embed: Choice,
-    flights: Flights<Hash, Value>,
+    flights: Flights,
     decisions: Decisions,
     judges: Judges,
     meter: Meter,
@@ -220,7 +219,7 @@ impl Front {
     }
 
     /// Equal requests that are on their way.
-    pub fn flights(&self) -> &Flights<Hash, Value> {
+    pub fn flights(&self) -> &Flights {
         &self.flights
     }
 
@@ -334,7 +333,7 @@ impl Front {
             outcomes: self.decisions.outcomes(),
             failures: self.decisions.failures(),
             judged: self.decisions.judgements(),
-            n_on_their_way: self.flights.n() as u64,
+            n_on_their_way: self.flights.n_flights() as u64,
             load_reads: self.meter.counts(),
         }
     }

@@ -11,15 +11,16 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
+use crate::cache::flight::Seat;
 use crate::server::body::{self, Form, Held};
 use crate::server::cache::arrived::{Arrived, arrived};
 use crate::server::cache::control::{Control, Outcome, X_CACHE};
-use crate::server::cache::flight::{Entered, Waited};
+use crate::server::cache::flight::{Lead, Waited, waited};
 use crate::server::cache::front::{Found, Looked, Missed, Told};
 use crate::server::cache::identity::{self, Endpoint, Reach};
 use crate::server::cache::question::Question;
 use crate::server::cache::recorded::{Keeping, Recorded};
-use crate::server::cache::remember::{Lead, Remembering};
+use crate::server::cache::remember::Remembering;
 use crate::server::cache::stream::Recorder;
 use crate::server::cache::told;
 use crate::server::cache::upstream::{Arriving, Forwarded, Upstream};
@@ -132,10 +133,10 @@ impl Read<'_> {
             if control.no_cache || control.no_store {
                 return self.led(question, missed, None).await;
             }
-            match self.shared.front.flights().enter(&question.flight()) {
-                Entered::Leads(lead) => return self.led(question, missed, Some(lead)).await,
-                Entered::Follows(follow) => {
-                    match follow.wait(self.shared.front.waits().equal).await {
+            match self.shared.front.flights().join(question.flight()) {
+                Seat::Leader(lead) => return self.led(question, missed, Some(lead)).await,
+                Seat::Waiter(waiter) => {
+                    match waited(waiter, self.shared.front.waits().equal).await {
                         Waited::Answer(answer) => return Ok(self.coalesced(&question, &answer)),
                         Waited::Nothing => {}
                         Waited::Late => return self.led(question, missed, None).await,

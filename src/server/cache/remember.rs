@@ -6,18 +6,14 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::server::cache::ask::Saved;
-use crate::server::cache::canonical::Hash;
 use crate::server::cache::control::Outcome;
-use crate::server::cache::flight;
+use crate::server::cache::flight::Lead;
 use crate::server::cache::front::{Missed, Told};
 use crate::server::cache::judge::Near;
 use crate::server::cache::kept::{Kept, kept, n_tokens};
 use crate::server::cache::question::Question;
 use crate::server::dispatch::Shared;
 use crate::server::work::Task;
-
-/// Whoever leads equal requests.
-pub type Lead = flight::Lead<Hash, Value>;
 
 /// What is to be done with the answer.
 pub struct Remembering {
@@ -56,7 +52,7 @@ impl Remembering {
                 let answer = Arc::new(answer);
                 let stored = self.store(reach, &answer).await;
                 if let Some(lead) = self.lead.take() {
-                    lead.lands(Value::clone(&answer));
+                    lead.land(answer);
                 }
                 stored
             }
