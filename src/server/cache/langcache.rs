@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cache::{
-    EntryId, Hit, Inserted, Invalidate, Lookup, NewEntry, Reach, Tier, Verdict, Which,
+    self, Candidate, EntryId, Inserted, Invalidate, Lookup, NewEntry, Reach, SemanticCache, Tier,
+    Verdict, Which,
 };
 use crate::server::cache::canonical::{Hash, Hasher};
 use crate::server::cache::entries::{cache, check_text, identity, vectors};
@@ -123,7 +124,7 @@ fn found(call: &Call<'_>, prompt: &str, search: &Search) -> Result<Vec<Value>, R
         false => None,
     };
     let identity = identity(call, asked.compat);
-    let verdict = cache.lookup(&Lookup {
+    let lookup = Lookup {
         identity: &identity,
         exact: asked.exact,
         text: &asked.prompt.text,
@@ -132,34 +133,66 @@ fn found(call: &Call<'_>, prompt: &str, search: &Search) -> Result<Vec<Value>, R
         threshold: search.similarity_threshold.map(cosine).transpose()?,
         trusted: is_trusted(call.caller),
         embed_took: began.elapsed(),
-    })?;
-    Ok(match verdict {
-        Verdict::Hit(hit) => vec![shown(prompt, &attributes, &hit, strategies)?],
-        Verdict::Miss(_) => Vec::new(),
-    })
+    };
+    let Verdict::Hit(hit) = cache.lookup(&lookup)? else { return Ok(Vec::new()) };
+    // An equal prompt is one at a similarity of 1, where only those are asked for.
+    let is_equal = hit.tier == Tier::Exact;
+    let is_exact = is_equal && strategies.contains(&Strategy::Exact);
+    let of_first = if is_equal { prompt } else { &*hit.answer.text };
+    let mut data =
+        vec![shown(of_first, &attributes, (hit.entry, hit.similarity, &hit.answer), is_exact)?];
+    if is_semantic && let Some(n @ 2..) = search.max_results {
+        for (entry, similarity, answer) in others(&cache, &lookup, hit.entry, n - 1)? {
+            data.push(shown(&answer.text, &attributes, (entry, similarity, &answer), false)?);
+        }
+    }
+    Ok(data)
+}
+
+/// Entries that would do beside the one that does, the nearest first, as far as an explanation shows them.
+fn others(
+    cache: &SemanticCache,
+    lookup: &Lookup<'_>,
+    first: EntryId,
+    n: u64,
+) -> Result<Vec<(EntryId, f32, cache::Answer)>, Refusal> {
+    let explained = cache.explain(lookup)?;
+    let is_guarded = explained.policy.guard;
+    let would_do = |near: &&Candidate| {
+        near.entry != first
+            && near.similarity >= explained.threshold
+            && !near.left.is_zero()
+            && !(is_guarded && near.differs.is_some())
+    };
+    let most = usize::try_from(n).unwrap_or(usize::MAX);
+    let mut found = Vec::new();
+    for near in explained.nearest.iter().filter(would_do).take(most) {
+        // One that went meanwhile is no result.
+        if let Some(answer) = cache.entry(near.entry, &lookup.identity.tenant)? {
+            found.push((near.entry, near.similarity, answer));
+        }
+    }
+    Ok(found)
 }
 
 /// An entry as that API shows it.
 fn shown(
     prompt: &str,
     attributes: &Attributes,
-    hit: &Hit,
-    strategies: &[Strategy],
+    (entry, similarity, answer): (EntryId, f32, &cache::Answer),
+    is_exact: bool,
 ) -> Result<Value, Refusal> {
-    let answer = std::str::from_utf8(&hit.answer.bytes);
+    let answer = std::str::from_utf8(&answer.bytes);
     let response = answer.map_err(|_| {
         let message = "answer_form: this entry's answer is no text; it was stored by another API";
         Refusal::new(StatusCode::CONFLICT, message)
     })?;
-    // An equal prompt is one at a similarity of 1, where only those are asked for.
-    let is_exact = hit.tier == Tier::Exact && strategies.contains(&Strategy::Exact);
-    let prompt = if hit.tier == Tier::Exact { prompt } else { &*hit.answer.text };
     Ok(json!({
-        "id": hit.entry.to_string(),
+        "id": entry.to_string(),
         "prompt": prompt,
         "response": response,
         "attributes": attributes,
-        "similarity": f64::midpoint(1.0, f64::from(hit.similarity)),
+        "similarity": f64::midpoint(1.0, f64::from(similarity)),
         "searchStrategy": if is_exact { "exact" } else { "semantic" },
     }))
 }

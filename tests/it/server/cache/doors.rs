@@ -109,6 +109,36 @@ fn a_conversation_is_its_last_question_after_the_others() {
     assert_eq!(search(json!([]))["data"], json!([]));
 }
 
+#[test]
+fn langcache_clients_get_as_many_results_as_they_ask_for_and_would_do() {
+    let front = plain("[default]\nthreshold = 0.6\n");
+    let search = |more: Value| {
+        let mut body = json!({"prompt": ONE, "attributes": {"app": "a"}});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let found = front.post("/v1/caches/c/entries/search", &[], &body).body;
+        let responses = found["data"].as_array().unwrap().iter();
+        responses.map(|own| own["response"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let stored = [
+        (ONE, "a", "itself"),
+        (OTHER, "a", "polite"),
+        ("tell me what is the capital city of the country France please", "a", "politest"),
+        ("what is the capital city of the country Spain", "a", "another country"),
+        ("how is bread baked", "a", "far"),
+        (OTHER, "b", "another app"),
+    ];
+    for (prompt, app, response) in stored {
+        let body = json!({"prompt": prompt, "response": response, "attributes": {"app": app}});
+        assert_eq!(front.post("/v1/caches/c/entries", &[], &body).status, 201);
+    }
+    assert_eq!(search(json!({})), ["itself"]);
+    assert_eq!(search(json!({"maxResults": 2})), ["itself", "polite"]);
+    assert_eq!(search(json!({"maxResults": 9})), ["itself", "polite", "politest"]);
+    assert_eq!(search(json!({"maxResults": 9, "searchStrategies": ["exact"]})), ["itself"]);
+    assert_eq!(search(json!({"maxResults": 9, "similarityThreshold": 0.999})), ["itself"]);
+    assert_eq!(search(json!({"maxResults": 9, "prompt": "how do I fry an egg"})).len(), 0);
+}
+
 fn result(got: Got) -> Value {
     assert_eq!(got.status, 200, "{}", got.text);
     got.body["result"].clone()
