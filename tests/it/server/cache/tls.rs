@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -178,6 +178,17 @@ fn program(url: &str, data: &Path) -> Command {
     command
 }
 
+/// A process, ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended already is what the test waits for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn the_program_believes_the_authorities_that_the_environment_names() {
     let (folder, fake, authority) = (tempfile::tempdir().unwrap(), Fake::start(), Authority::new());
@@ -189,7 +200,9 @@ fn the_program_believes_the_authorities_that_the_environment_names() {
     assert!(said.iter().all(|said| refused.stderr.contains(said)), "{refused:?}");
     assert_eq!(fake.n_seen(), 0);
     let mut command = program(&url, &data);
-    let mut child = command.env("SSL_CERT_FILE", authority.file(folder.path())).spawn().unwrap();
+    let child = command.env("SSL_CERT_FILE", authority.file(folder.path())).spawn().unwrap();
+    let mut running = Running(child);
+    let child = &mut running.0;
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let own = line.trim().rsplit(' ').next().unwrap();
@@ -198,7 +211,7 @@ fn the_program_believes_the_authorities_that_the_environment_names() {
         .send(json!({"model": "m", "messages": [{"role": "user", "content": ONE}]}).to_string())
         .unwrap();
     assert!(answer.body_mut().read_to_string().unwrap().contains(ONE));
-    crate::support::signal(&child, "TERM");
+    crate::support::signal(child, "TERM");
     assert!(child.wait().unwrap().success());
     let lines: Vec<String> = fake.seen().into_iter().map(|seen| seen.line).collect();
     assert!(lines[0].contains("/v1/embeddings"), "{lines:?}");
