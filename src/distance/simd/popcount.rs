@@ -9,6 +9,8 @@
 
 use crate::distance::Level;
 
+pub mod compact;
+
 /// Rows that are looked up together.
 pub const BLOCK: usize = 32;
 
@@ -385,7 +387,10 @@ mod x86 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn part_sums_avx2<const Q: usize>(part: &[u8], tables: [&[Table]; Q]) -> [[u16; BLOCK]; Q] {
+    pub(super) fn part_sums_avx2<const Q: usize>(
+        part: &[u8],
+        tables: [&[Table]; Q],
+    ) -> [[u16; BLOCK]; Q] {
         let low_bits = _mm256_set1_epi8(15);
         let (mut both, mut odd) = ([_mm256_setzero_si256(); Q], [_mm256_setzero_si256(); Q]);
         let tables = tables.map(|tables| tables.as_chunks::<4>().0);
