@@ -2,32 +2,40 @@
 //!
 //! A small partition is one block, all of which is compared. A large one lies in cells of at most [`CELL_ROWS`] rows; a query looks at
 //! the cells whose centres are nearest, until it has seen [`SEEN_ROWS`] rows. A cell that is full is divided in two. So a row is added
-//! in the time of comparing all centres, and removed in no time. Which rows are seen is approximate in a large partition; how near
-//! they are is computed from the rows as they are kept.
+//! in the time of comparing all centres, and removed in no time.
+//!
+//! Seen are codes (`code`), where a cell has more than a few rows; `look` compares the rows of the greatest estimates. Which rows are seen
+//! is approximate in a large partition; how near they are is computed from the rows as they are kept.
 
 use std::sync::Arc;
 
 use half::f16;
 
 use crate::cache::entry::Hot;
-use crate::cache::row::{Query, inverse_norm};
+use crate::cache::row::Query;
 use crate::distance::Level;
 use crate::distance::simd::{Kernels, Sum};
 
 mod best;
+mod code;
 mod divide;
+mod look;
 mod several;
 
-use best::{Best, Near};
+use code::{Coder, Codes};
+pub(super) use look::Want;
 
 /// Rows of which a cell is divided.
-pub(super) const CELL_ROWS: usize = 512;
+pub(super) const CELL_ROWS: usize = 1024;
 
-/// Rows of a partition that is not divided: comparing all takes a tenth of a millisecond.
+/// Rows of a partition that is not divided.
 pub(super) const FLAT_ROWS: usize = 4096;
 
-/// Rows that a query compares in a divided partition.
-pub(super) const SEEN_ROWS: usize = FLAT_ROWS;
+/// Rows that a query sees in a divided partition.
+pub(super) const SEEN_ROWS: usize = 32_768;
+
+/// Rows from which a cell has codes; fewer are compared as they are.
+pub(super) const CODED_ROWS: usize = 64;
 
 /// Rows that are compared in one call of the loops.
 const BLOCK_ROWS: usize = 512;
@@ -36,6 +44,7 @@ const BLOCK_ROWS: usize = 512;
 #[derive(Debug)]
 pub(super) struct Loops {
     kernels: &'static Kernels,
+    coder: Coder,
     dim: usize,
     starts: Vec<usize>,
 }
@@ -44,7 +53,8 @@ impl Loops {
     /// Those for rows of `dim` elements.
     pub fn new(dim: usize) -> Self {
         let starts = (0..BLOCK_ROWS).map(|row| row * dim).collect();
-        Self { kernels: Kernels::at(Level::best()), dim, starts }
+        let level = Level::best();
+        Self { kernels: Kernels::at(level), coder: Coder::new(dim, level), dim, starts }
     }
 
     /// Dot products of a query with rows, handed out block by block with the number of the first row.
@@ -57,9 +67,10 @@ impl Loops {
         }
     }
 
-    /// How far the loops' sums of unit vectors may be off: elements are added one after another in 32 bits.
+    /// How far the loops' product of a query and a kept row may be from their cosine: elements are added one after another in 32 bits,
+    /// and the row's elements are rounded to 11 bits, so that its norm is not quite 1.
     fn slack(&self) -> f32 {
-        self.dim as f32 * f32::EPSILON
+        self.dim as f32 * f32::EPSILON + 1.0 / 2048.0
     }
 }
 
@@ -70,30 +81,48 @@ pub(super) type Found = (Arc<Hot>, f32);
 #[derive(Debug, Default)]
 struct Cell {
     rows: Vec<f16>,
-    inverse: Vec<f32>,
+    /// Of all rows, or of none where these are few.
+    codes: Codes,
     hots: Vec<Arc<Hot>>,
 }
 
 impl Cell {
-    fn push(&mut self, hot: Arc<Hot>, row: &[f16]) {
-        // Room for a sixteenth more at a time: doubling would take twice the memory.
+    /// Adds a row without a code; [`Self::encode`] must follow.
+    fn append(&mut self, hot: Arc<Hot>, row: &[f16]) {
+        // Room for a little more at a time: doubling would take twice the memory.
         if self.rows.len() + row.len() > self.rows.capacity() {
-            let more = self.hots.len() / 16 + 4;
+            let more = self.hots.len() / 64 + 2;
             self.rows.reserve_exact(more * row.len());
-            self.inverse.reserve_exact(more);
             self.hots.reserve_exact(more);
         }
         self.rows.extend_from_slice(row);
-        self.inverse.push(inverse_norm(row));
         self.hots.push(hot);
     }
 
-    fn swap_remove(&mut self, at: usize, dim: usize) {
+    /// Makes the codes that are missing, if the cell is to have some.
+    fn encode(&mut self, coder: &Coder, dim: usize) {
+        if self.hots.len() < CODED_ROWS {
+            return;
+        }
+        if self.codes.is_empty() {
+            self.codes.reserve(coder, self.hots.len());
+        }
+        for row in self.rows[self.codes.len() * dim..].chunks_exact(dim) {
+            self.codes.push(coder, row);
+        }
+    }
+
+    fn swap_remove(&mut self, coder: &Coder, at: usize, dim: usize) {
         let last = self.hots.len() - 1;
         self.rows.copy_within(last * dim.., at * dim);
         self.rows.truncate(last * dim);
-        self.inverse.swap_remove(at);
         self.hots.swap_remove(at);
+        // Half of what codes are made of: a cell that loses and gains a row is not encoded each time.
+        if last < CODED_ROWS / 2 {
+            self.codes = Codes::default();
+        } else if !self.codes.is_empty() {
+            self.codes.swap_remove(coder, at);
+        }
     }
 
     fn row(&self, at: usize, dim: usize) -> &[f16] {
@@ -101,9 +130,7 @@ impl Cell {
     }
 
     fn n_bytes(&self) -> u64 {
-        let (rows, inverse, hots) =
-            (self.rows.capacity() * 2, self.inverse.capacity() * 4, self.hots.capacity() * 8);
-        (rows + inverse + hots) as u64
+        (self.rows.capacity() * 2 + self.hots.capacity() * 8) as u64 + self.codes.n_bytes()
     }
 }
 
@@ -133,25 +160,29 @@ impl Cells {
         let is_flat = self.cells.len() == 1;
         let cell = if is_flat { 0 } else { self.nearest_cell(loops, row) };
         hot.set_place(cell, self.cells[cell].hots.len());
-        self.cells[cell].push(hot, row);
+        self.cells[cell].append(hot, row);
         self.n_rows += 1;
         if self.cells[cell].hots.len() > if is_flat { FLAT_ROWS } else { CELL_ROWS } {
             self.divide(loops, cell);
+        } else {
+            self.cells[cell].encode(&loops.coder, self.dim);
         }
     }
 
-    /// Adds a row without looking where; [`Self::divide_all`] must follow. For many at once, which are then divided in a fraction of the
-    /// time.
+    /// Adds a row without looking where; [`Self::settle`] must follow. For many at once, which are then divided and encoded in a
+    /// fraction of the time.
     pub fn append(&mut self, hot: Arc<Hot>, row: &[f16]) {
         hot.set_place(0, self.cells[0].hots.len());
-        self.cells[0].push(hot, row);
+        self.cells[0].append(hot, row);
         self.n_rows += 1;
     }
 
-    /// Divides what was appended.
-    pub fn divide_all(&mut self, loops: &Loops) {
+    /// Divides and encodes what was appended; in the pool that it is called in, if there is much.
+    pub fn settle(&mut self, loops: &Loops) {
         if self.cells[0].hots.len() > if self.cells.len() == 1 { FLAT_ROWS } else { CELL_ROWS } {
             self.divide(loops, 0);
+        } else {
+            self.cells[0].encode(&loops.coder, self.dim);
         }
     }
 
@@ -168,9 +199,9 @@ impl Cells {
     }
 
     /// Removes the row of an entry, which has one.
-    pub fn remove(&mut self, hot: &Hot) {
+    pub fn remove(&mut self, loops: &Loops, hot: &Hot) {
         let (cell, at) = hot.place();
-        self.cells[cell].swap_remove(at, self.dim);
+        self.cells[cell].swap_remove(&loops.coder, at, self.dim);
         self.n_rows -= 1;
         if let Some(moved) = self.cells[cell].hots.get(at) {
             moved.set_place(cell, at);
@@ -194,80 +225,7 @@ impl Cells {
         hots.iter().enumerate().for_each(|(at, hot)| hot.set_place(cell, at));
     }
 
-    /// The nearest of the rows that are looked at and whose entries pass, with its cosine: the least number of equally near ones.
-    pub fn nearest(
-        &self,
-        loops: &Loops,
-        query: &Query,
-        passes: &dyn Fn(&Hot) -> bool,
-    ) -> Option<Found> {
-        self.nearest_of_seen(loops, query, SEEN_ROWS, passes)
-    }
-
-    /// The same of a fourth of the rows: for whether a new row is there already. In a large partition one in some hundreds is not
-    /// found, and is kept twice.
-    pub fn nearest_to_new(
-        &self,
-        loops: &Loops,
-        query: &Query,
-        passes: &dyn Fn(&Hot) -> bool,
-    ) -> Option<Found> {
-        self.nearest_of_seen(loops, query, SEEN_ROWS / 4, passes)
-    }
-
-    fn nearest_of_seen(
-        &self,
-        loops: &Loops,
-        query: &Query,
-        n_seen: usize,
-        passes: &dyn Fn(&Hot) -> bool,
-    ) -> Option<Found> {
-        let seen = self.seen_by(loops, query, n_seen);
-        let mut best = Best::default();
-        for &cell in &seen {
-            let Cell { rows, inverse, .. } = &self.cells[cell];
-            loops.each_block(query.row(), rows, |first, sums| {
-                best.take(cell, first, sums, &inverse[first..]);
-            });
-        }
-        self.judge(loops, query, &best, &seen, passes)
-    }
-
-    /// The verdict on what the loops found.
-    fn judge(
-        &self,
-        loops: &Loops,
-        query: &Query,
-        best: &Best,
-        seen: &[usize],
-        passes: &dyn Fn(&Hot) -> bool,
-    ) -> Option<Found> {
-        let hot = |near: &Near| &self.cells[near.cell].hots[near.at];
-        let passing: Vec<&Near> = best.all().iter().filter(|near| passes(hot(near))).collect();
-        // What the loops place this close may be in another order.
-        let bound =
-            passing.first().map_or(f32::NEG_INFINITY, |near| near.cosine - 2.0 * loops.slack());
-        if best.may_have_lost(bound) {
-            return self.plain(query, seen, passes);
-        }
-        let close = passing.into_iter().filter(|near| near.cosine >= bound);
-        nearer(close.map(|near| {
-            let row = self.cells[near.cell].row(near.at, self.dim);
-            (hot(near), query.cosine(row))
-        }))
-    }
-
-    /// The same in its plainest form: every row of the cells that are looked at.
-    fn plain(&self, query: &Query, seen: &[usize], passes: &dyn Fn(&Hot) -> bool) -> Option<Found> {
-        let rows = seen.iter().flat_map(|&cell| {
-            let cell = &self.cells[cell];
-            cell.hots.iter().enumerate().map(|(at, hot)| (hot, cell.row(at, self.dim)))
-        });
-        let passing = rows.filter(|(hot, _)| passes(hot));
-        nearer(passing.map(|(hot, row)| (hot, query.cosine(row))))
-    }
-
-    /// The cells that a query looks at: all of a partition that is not divided.
+    /// The cells that a query sees: all of a partition that is not large.
     fn seen_by(&self, loops: &Loops, query: &Query, n_seen: usize) -> Vec<usize> {
         if self.n_rows <= SEEN_ROWS {
             return (0..self.cells.len()).collect();
@@ -286,7 +244,7 @@ impl Cells {
         while n_rows < n_seen && sorted < centres.len() {
             // Most queries need no more of the order than this.
             let rest = &mut centres[sorted..];
-            let n = rest.len().min(4 * SEEN_ROWS / CELL_ROWS);
+            let n = rest.len().min(4 * n_seen / CELL_ROWS);
             if n < rest.len() {
                 rest.select_nth_unstable_by(n, order);
             }
@@ -302,12 +260,6 @@ impl Cells {
         }
         seen
     }
-}
-
-/// The nearest, and of equally near ones that with the least number.
-fn nearer<'a>(all: impl Iterator<Item = (&'a Arc<Hot>, f32)>) -> Option<Found> {
-    let nearest = all.min_by(|a, b| b.1.total_cmp(&a.1).then(a.0.id().cmp(&b.0.id())));
-    nearest.map(|(hot, cosine)| (Arc::clone(hot), cosine))
 }
 
 #[cfg(test)]

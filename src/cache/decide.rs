@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
+use crate::cache::cells::Want;
 use crate::cache::clock::ms;
 use crate::cache::entry::{Hot, half};
 use crate::cache::identity::PartitionKey;
@@ -21,8 +22,8 @@ use crate::cache::verified::{Decision, Estimate};
 use crate::core::mix::stream;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Requests of one partition that are compared at once.
-const TOGETHER: usize = 64;
+/// Requests of one partition that are compared at once, at most: codes are read once for them.
+const TOGETHER: usize = 256;
 
 /// Requests whose answers are read at once, by one thread.
 const PER_TASK: usize = 16;
@@ -70,6 +71,17 @@ impl Asked<'_> {
         }
         let age = self.now_ms.saturating_sub(hot.created_ms);
         self.lookup.max_age.is_some_and(|most| age > ms(most)).then_some(Reason::TooOld)
+    }
+
+    /// The nearest entry, as far as a verdict depends on which it is.
+    fn want(&self) -> Option<Want<'_>> {
+        let need = self.least();
+        self.query.as_ref().map(|query| Want::new(query, need))
+    }
+
+    /// The least cosine of an entry that is looked at twice.
+    fn least(&self) -> f32 {
+        self.threshold - self.policy.margin
     }
 
     /// Why no similar entry is looked for, if that is so.
@@ -133,8 +145,10 @@ impl SemanticCache {
         for (number, (_, asked)) in asked.iter().enumerate() {
             groups.entry(&asked.key).or_default().push(number);
         }
+        let n_threads = self.pool.current_num_threads();
+        let share = |group: &[usize]| group.len().div_ceil(n_threads).clamp(PER_TASK, TOGETHER);
         let parts: Vec<&[usize]> =
-            groups.values().flat_map(|group| group.chunks(TOGETHER)).collect();
+            groups.values().flat_map(|group| group.chunks(share(group))).collect();
         let task = |parts: &[&[usize]]| {
             let of = |part: &[usize]| part.iter().map(|&number| &asked[number].1).collect();
             let requests: Vec<Vec<&Asked<'_>>> = parts.iter().map(|part| of(part)).collect();
@@ -227,8 +241,10 @@ impl SemanticCache {
             let n = u32::try_from(asked.len()).unwrap_or(u32::MAX);
             let n_read = wanted.iter().flatten().count().max(1) as u32;
             let took = (self.time.steady() - began) / n;
+            let policies = self.policies();
             for ((asked, found), verdict) in asked.iter().zip(&found).zip(&verdicts) {
-                self.count(asked, found, verdict, took, fetch / n_read);
+                let category = policies.counted_as(&asked.lookup.identity.category);
+                self.count(category, asked, found, verdict, (took, fetch / n_read));
             }
         }
         Ok(verdicts)
@@ -236,14 +252,13 @@ impl SemanticCache {
 
     fn count(
         &self,
+        category: &str,
         asked: &Asked<'_>,
         found: &Found,
         verdict: &Verdict,
-        took: Duration,
-        fetch: Duration,
+        (took, fetch): (Duration, Duration),
     ) {
-        let category = &asked.lookup.identity.category;
-        let counters = self.counters.of(self.policies().counted_as(category));
+        let counters = self.counters.of(category);
         counters.verdict(verdict, took, fetch);
         counters.embedded(asked.lookup.embed_took);
         if let (Verdict::Hit(hit), Found::Equal(hot) | Found::Near(hot, _)) = (verdict, found)
@@ -264,17 +279,17 @@ impl SemanticCache {
         let mut found: Vec<Option<Found>> =
             part.iter().map(|asked| without_rows(asked, partition)).collect();
         let open: Vec<usize> = (0..part.len()).filter(|&at| found[at].is_none()).collect();
-        let queries: Vec<&Query> = open.iter().filter_map(|&at| part[at].query.as_ref()).collect();
+        let wants: Vec<Want<'_>> = open.iter().filter_map(|&at| part[at].want()).collect();
         let loops = self.shards.loops();
-        let nearest = match queries[..] {
+        let nearest = match &wants[..] {
             [] => Vec::new(),
-            [query] => {
+            [want] => {
                 let passes = |hot: &Hot| part[open[0]].passes(hot);
-                vec![partition.cells.nearest(loops, query, &passes)]
+                vec![partition.cells.nearest(loops, want, &passes)]
             }
-            _ => {
+            wants => {
                 let passes = |q: usize, hot: &Hot| part[open[q]].passes(hot);
-                partition.cells.nearest_of(loops, &queries, &passes)
+                partition.cells.nearest_of(loops, wants, &passes)
             }
         };
         for (&at, near) in open.iter().zip(nearest) {
@@ -293,9 +308,9 @@ impl SemanticCache {
         let is_near = near.as_ref().is_some_and(|near| near.1 >= asked.threshold);
         if !is_near
             && (near.is_none() || asked.lookup.max_age.is_some())
-            && let Some(query) = &asked.query
+            && let Some(want) = asked.want()
             && let Some((hot, cosine)) =
-                partition.cells.nearest(self.shards.loops(), query, &|_| true)
+                partition.cells.nearest(self.shards.loops(), &want, &|_| true)
             && cosine >= asked.threshold
             && let Some(why) = asked.why_not(&hot)
         {
@@ -342,7 +357,7 @@ impl SemanticCache {
     ) -> Result<Verdict> {
         let (hot, cosine) = match found {
             Found::Nothing(reason) => return Ok(Verdict::Miss(asked.miss(*reason, None))),
-            Found::Near(hot, cosine) if *cosine < asked.threshold - asked.policy.margin => {
+            Found::Near(hot, cosine) if *cosine < asked.least() => {
                 let miss = asked.miss(Reason::BelowThreshold, Some((hot, *cosine)));
                 return Ok(Verdict::Miss(miss));
             }
@@ -477,9 +492,7 @@ fn without_rows(asked: &Asked<'_>, partition: &Partition) -> Option<Found> {
 fn wanted<'f>(asked: &Asked<'_>, found: &'f Found) -> Option<&'f Arc<Hot>> {
     match found {
         Found::Equal(hot) => Some(hot),
-        Found::Near(hot, cosine) => {
-            (*cosine >= asked.threshold - asked.policy.margin).then_some(hot)
-        }
+        Found::Near(hot, cosine) => (*cosine >= asked.least()).then_some(hot),
         Found::Nothing(_) => None,
     }
 }

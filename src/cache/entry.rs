@@ -384,6 +384,30 @@ impl PartialEq for ByExact {
 
 impl Eq for ByExact {}
 
+/// An entry in a set of all, by its number.
+#[derive(Clone, Debug)]
+pub(super) struct ById(pub Arc<Hot>);
+
+impl std::borrow::Borrow<EntryId> for ById {
+    fn borrow(&self) -> &EntryId {
+        &self.0.id
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

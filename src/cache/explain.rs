@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::cells::Found;
+use crate::cache::cells::{Found, Want};
 use crate::cache::decide::{Counts, OBSERVED};
 use crate::cache::entry::Hot;
 use crate::cache::identity::EntryId;
@@ -129,9 +129,11 @@ impl SemanticCache {
         let Some(partition) = shard.partition(key) else { return Ok((0, Vec::new())) };
         let mut near: Vec<Found> = Vec::new();
         if let Some(query) = query {
+            // Each of them, however far.
+            let want = Want::new(&query, -1.0);
             while near.len() < SHOWN {
                 let is_new = |hot: &Hot| near.iter().all(|(other, _)| other.id() != hot.id());
-                let next = partition.cells.nearest(self.shards.loops(), &query, &is_new);
+                let next = partition.cells.nearest(self.shards.loops(), &want, &is_new);
                 let Some(next) = next else { break };
                 near.push(next);
             }

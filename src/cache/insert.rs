@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::cache::cells::Want;
 use crate::cache::clock::ms;
 use crate::cache::entry::{Facts, Hot, Inserted, Labels, NewEntry, Owner, Refusal, half};
 use crate::cache::head::{Head, hex};
@@ -301,7 +302,8 @@ impl SemanticCache {
             }
             let nearest = |row| {
                 let query = Query::of_kept(row);
-                partition.cells.nearest_to_new(self.shards.loops(), &query, &lives)
+                let want = Want::new(&query, policy.threshold.min(ONE));
+                partition.cells.nearest_to_new(self.shards.loops(), &want, &lives)
             };
             written.row.as_deref().and_then(nearest)
         };

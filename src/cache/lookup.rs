@@ -128,7 +128,8 @@ pub struct Answer {
 pub struct Miss {
     /// Why.
     pub reason: Reason,
-    /// The nearest entry that was young enough, with its cosine.
+    /// The nearest entry that was young enough, with its cosine; in a partition of more than a few entries, where it is farther than
+    /// threshold and margin, perhaps one of the next.
     pub nearest: Option<(EntryId, f32)>,
     /// The least cosine that would have done.
     pub threshold: f32,

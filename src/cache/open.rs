@@ -9,7 +9,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::cache::clock::{Clock, MachineClock, Time};
 use crate::cache::doorkeeper::Doorkeeper;
-use crate::cache::entry::{Facts, Hot, Labels, Owner, half};
+use crate::cache::entry::{Facts, Hot, Labels, Owner};
 use crate::cache::head::broken;
 use crate::cache::identity::EntryId;
 use crate::cache::insert::Queued;
@@ -114,13 +114,8 @@ impl SemanticCache {
     ) -> Result<Self> {
         check_dim(settings.dim)?;
         let (record, seen_ms) = Record::open(Arc::clone(&seams.disk), folder, settings.clone())?;
-        let mut latest_ms = seen_ms;
-        let mut kept = Vec::new();
-        record.each(|entry| {
-            latest_ms = latest_ms.max(entry.head.created_ms);
-            kept.push(entry);
-            Ok(())
-        })?;
+        let kept = record.all(&seams.pool)?;
+        let latest_ms = kept.iter().fold(seen_ms, |latest, one| latest.max(one.head.created_ms));
         let cache = Self::of(record, settings, policies, seams, latest_ms);
         cache.take_back(kept)?;
         Ok(cache)
@@ -166,15 +161,14 @@ impl SemanticCache {
     fn take_back(&self, kept: Vec<Kept>) -> Result<()> {
         let (mut books, policies, now_ms) = (self.books(), self.policies(), self.time.now_ms());
         for entry in kept {
-            let Kept { id, head, row, counters } = entry;
-            let key = self.shards.shared(head.partition()?);
+            let Kept { id, head, key, exact, row, counters } = entry;
+            let key = self.shards.shared(key);
             let policy = policies.of(key.category());
             let owner = books.owner(Owner {
                 tenant: head.tenant.clone(),
                 user: head.user.clone(),
                 writer: head.writer.clone(),
             });
-            let exact = half(&head.exact()?);
             let hot = Arc::new(Hot::new(Facts {
                 id,
                 key,
@@ -204,7 +198,7 @@ impl SemanticCache {
             self.shards.append(&hot, row.as_deref(), end_ms);
             books.rooms.add(hot, &policies);
         }
-        self.shards.divide_all();
+        self.shards.settle(&self.pool);
         Ok(())
     }
 

@@ -6,9 +6,11 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use half::f16;
+use rayon::ThreadPool;
+use rayon::prelude::*;
 
 use crate::cache::cells::{Cells, Loops};
-use crate::cache::entry::{ByExact, Hot};
+use crate::cache::entry::{ByExact, ById, Hot};
 use crate::cache::identity::{EntryId, PartitionKey};
 
 /// Parts of the cache that are locked each for itself.
@@ -63,13 +65,13 @@ impl Shard {
         self.ends.keys().next().is_some_and(|&second| second < now_ms / 1000)
     }
 
-    fn remove(&mut self, hot: &Hot) {
+    fn remove(&mut self, loops: &Loops, hot: &Hot) {
         let Some(partition) = self.partitions.get_mut(&hot.key) else { return };
         if partition.exact.get(&hot.exact).is_some_and(|found| found.0.id() == hot.id()) {
             partition.exact.remove(&hot.exact);
         }
         if hot.has_row {
-            partition.cells.remove(hot);
+            partition.cells.remove(loops, hot);
         }
         partition.n_entries -= 1;
         if partition.n_entries == 0 {
@@ -78,8 +80,8 @@ impl Shard {
     }
 }
 
-/// Numbers of entries to entries.
-type ById = RwLock<HashMap<EntryId, Arc<Hot>>>;
+/// Entries by their numbers.
+type Ids = RwLock<HashSet<ById>>;
 
 /// All partitions.
 #[derive(Debug)]
@@ -88,7 +90,7 @@ pub(super) struct Shards {
     dim: usize,
     hasher: RandomState,
     shards: Vec<RwLock<Shard>>,
-    by_id: Vec<ById>,
+    by_id: Vec<Ids>,
 }
 
 impl Shards {
@@ -121,13 +123,14 @@ impl Shards {
         self.lock_of(key).write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ids(&self, id: EntryId) -> &ById {
+    fn ids(&self, id: EntryId) -> &Ids {
         &self.by_id[id.0 as usize % N_SHARDS]
     }
 
     /// The entry of a number.
     pub fn get(&self, id: EntryId) -> Option<Arc<Hot>> {
-        self.ids(id).read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        let ids = self.ids(id).read().unwrap_or_else(PoisonError::into_inner);
+        ids.get(&id).map(|found| Arc::clone(&found.0))
     }
 
     /// The key of a partition as its entries share it.
@@ -145,7 +148,7 @@ impl Shards {
         });
     }
 
-    /// The same of one of many, after which [`Self::divide_all`] must follow.
+    /// The same of one of many, after which [`Self::settle`] must follow.
     pub fn append(&self, hot: &Arc<Hot>, row: Option<&[f16]>, end_ms: u64) {
         self.insert_by(hot, end_ms, |cells| {
             if let Some(row) = row {
@@ -154,17 +157,18 @@ impl Shards {
         });
     }
 
-    /// Divides the partitions to which entries were appended.
-    pub fn divide_all(&self) {
-        for shard in &self.shards {
+    /// Divides and encodes what was appended.
+    pub fn settle(&self, pool: &ThreadPool) {
+        let settle = |shard: &RwLock<Shard>| {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            shard.partitions.values_mut().for_each(|one| one.cells.divide_all(&self.loops));
-        }
+            shard.partitions.values_mut().for_each(|one| one.cells.settle(&self.loops));
+        };
+        pool.install(|| self.shards.par_iter().for_each(settle));
     }
 
     fn insert_by(&self, hot: &Arc<Hot>, end_ms: u64, add: impl FnOnce(&mut Cells)) {
         let mut by_id = self.ids(hot.id()).write().unwrap_or_else(PoisonError::into_inner);
-        by_id.insert(hot.id(), Arc::clone(hot));
+        by_id.insert(ById(Arc::clone(hot)));
         drop(by_id);
         let mut shard = self.write(&hot.key);
         shard.ends.entry(end_ms / 1000).or_default().push(hot.id());
@@ -180,7 +184,7 @@ impl Shards {
         let mut shard = self.write(&hot.key);
         let was_there = hot.remove();
         if was_there {
-            shard.remove(hot);
+            shard.remove(&self.loops, hot);
             self.forget(hot.id());
         }
         was_there
@@ -229,7 +233,7 @@ impl Shards {
                 if end_ms > now_ms {
                     shard.ends.entry(end_ms / 1000).or_default().push(hot.id());
                 } else if hot.remove() {
-                    shard.remove(&hot);
+                    shard.remove(&self.loops, &hot);
                     self.forget(hot.id());
                     ended.push(hot);
                 }
@@ -253,7 +257,8 @@ impl Shards {
     /// Every entry, in no order.
     pub fn all(&self) -> Vec<Arc<Hot>> {
         let all = self.by_id.iter().map(|ids| ids.read().unwrap_or_else(PoisonError::into_inner));
-        all.flat_map(|ids| ids.values().cloned().collect::<Vec<_>>()).collect()
+        all.flat_map(|ids| ids.iter().map(|found| Arc::clone(&found.0)).collect::<Vec<_>>())
+            .collect()
     }
 
     /// Partitions, entries, and bytes in memory: rows, entries, and what finds them.
@@ -269,9 +274,9 @@ impl Shards {
         for ids in &self.by_id {
             let ids = ids.read().unwrap_or_else(PoisonError::into_inner);
             n_entries += ids.len() as u64;
-            // A place of the map is 16 bytes and one, of which at most 7 in 8 are used.
-            n_bytes += ids.capacity() as u64 * 17 * 8 / 7;
-            n_bytes += ids.values().map(|hot| hot.n_own_bytes()).sum::<u64>();
+            // As those of the sets of partitions.
+            n_bytes += ids.capacity() as u64 * 8 * 9 / 7;
+            n_bytes += ids.iter().map(|found| found.0.n_own_bytes()).sum::<u64>();
         }
         (n_partitions, n_entries, n_bytes)
     }

@@ -3,14 +3,18 @@
 //! The payload is text and answer, and is read on a hit only. Beside it lie the head, the row, and counters, as vectors of these
 //! names.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use half::f16;
+use rayon::ThreadPool;
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
+use crate::cache::entry::half;
 use crate::cache::head::{Counters, Head};
-use crate::cache::identity::EntryId;
+use crate::cache::identity::{EntryId, PartitionKey};
 use crate::core::ids::PointId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::Disk;
@@ -19,6 +23,9 @@ use crate::store::durable::{Durable, Op, Parts, Point, Upsert};
 const HEAD: &str = "head";
 const ROW: &str = "row";
 const COUNTERS: &str = "counters";
+
+/// Slots that one task reads.
+const PER_TASK: u32 = 4096;
 
 /// The version of what is written here.
 const FORMAT: u64 = 1;
@@ -49,6 +56,10 @@ pub(super) struct Written {
 pub(super) struct Kept {
     pub id: EntryId,
     pub head: Head,
+    /// Of the head.
+    pub key: PartitionKey,
+    /// Of the head.
+    pub exact: u128,
     pub row: Option<Vec<f16>>,
     pub counters: Counters,
 }
@@ -157,22 +168,35 @@ impl Record {
         Ok(Written { id: EntryId(number), head, row: None, text, answer })
     }
 
-    /// Every entry, in the order of their numbers.
-    pub fn each(&self, mut take: impl FnMut(Kept) -> Result<()>) -> Result<()> {
-        for point in self.store.view()?.points(None, Parts::Vectors)? {
-            let point = point?;
-            let PointId::Num(number) = point.id else {
-                return Err(self.corrupt(&format!("entry {} has no number", point.id)));
-            };
-            let row = vector(&point, ROW).map(|bytes| self.row(bytes)).transpose()?;
-            let counters = match vector(&point, COUNTERS) {
-                Some(bytes) => Counters::decode(bytes)?,
-                None => Counters::default(),
-            };
-            let head = Head::decode(vector(&point, HEAD).unwrap_or_default())?;
-            take(Kept { id: EntryId(number), head, row, counters })?;
-        }
-        Ok(())
+    /// Every entry, in the order of their numbers, read by the threads of a pool.
+    pub fn all(&self, pool: &ThreadPool) -> Result<Vec<Kept>> {
+        let n_slots = self.store.view()?.n_slots()?;
+        let firsts = (0..n_slots.div_ceil(PER_TASK)).into_par_iter().map(|task| task * PER_TASK);
+        let parts = firsts.map(|first| self.of_slots(first..first.saturating_add(PER_TASK)));
+        let parts: Vec<Vec<Kept>> = pool.install(|| parts.collect::<Result<_>>())?;
+        let mut all: Vec<Kept> = parts.into_iter().flatten().collect();
+        all.sort_unstable_by_key(|kept| kept.id);
+        Ok(all)
+    }
+
+    fn of_slots(&self, slots: Range<u32>) -> Result<Vec<Kept>> {
+        let points = self.store.view()?.points_by_slot(slots.start, Parts::Vectors)?;
+        let is_own = |point: &Result<Point>| point.as_ref().map_or(true, |p| p.slot < slots.end);
+        points.take_while(is_own).map(|point| self.kept(point?)).collect()
+    }
+
+    fn kept(&self, point: Point) -> Result<Kept> {
+        let PointId::Num(number) = point.id else {
+            return Err(self.corrupt(&format!("entry {} has no number", point.id)));
+        };
+        let row = vector(&point, ROW).map(|bytes| self.row(bytes)).transpose()?;
+        let counters = match vector(&point, COUNTERS) {
+            Some(bytes) => Counters::decode(bytes)?,
+            None => Counters::default(),
+        };
+        let head = Head::decode(vector(&point, HEAD).unwrap_or_default())?;
+        let (key, exact) = (head.partition()?, half(&head.exact()?));
+        Ok(Kept { id: EntryId(number), head, key, exact, row, counters })
     }
 
     fn row(&self, bytes: &[u8]) -> Result<Vec<f16>> {

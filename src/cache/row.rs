@@ -63,12 +63,6 @@ fn wide(row: &[f16]) -> Vec<f32> {
     wide
 }
 
-/// What a dot product with a kept row is multiplied by to be a cosine.
-pub(super) fn inverse_norm(row: &[f16]) -> f32 {
-    let norm: f64 = row.iter().map(|x| x.to_f64().powi(2)).sum::<f64>().sqrt();
-    if norm == 0.0 { 0.0 } else { (1.0 / norm) as f32 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,62 +1,77 @@
-//! The few nearest rows that the loops found.
+//! The few rows of greatest estimates.
 
-/// How many are kept: enough that ties and entries that do not pass seldom need a second look.
-const KEPT: usize = 8;
+/// How many are kept: more than are looked at for nearly every query.
+const KEPT: usize = 16;
 
-/// A row and its cosine as the loops have it.
+/// How many are kept of those of which none is near enough.
+pub(super) const FEW: usize = 4;
+
+/// A row and what is estimated of its cosine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Near {
-    pub cosine: f32,
+    pub estimate: f32,
     pub cell: usize,
     pub at: usize,
 }
 
-/// The nearest rows, nearest first.
-#[derive(Clone, Debug)]
-pub(super) struct Best {
-    all: Vec<Near>,
-    /// A row that is no nearer changes nothing.
-    bound: f32,
-}
-
-impl Default for Best {
-    fn default() -> Self {
-        Self { all: Vec::with_capacity(KEPT + 1), bound: f32::NEG_INFINITY }
+impl Near {
+    /// Whether it comes before another: an order without ties, so that the order in which rows are seen does not matter.
+    fn is_before(&self, other: &Self) -> bool {
+        let place = |near: &Self| (near.cell, near.at);
+        self.estimate > other.estimate
+            || (self.estimate == other.estimate && place(self) < place(other))
     }
 }
 
+/// The rows of greatest estimates, greatest first.
+#[derive(Clone, Debug)]
+pub(super) struct Best {
+    all: Vec<Near>,
+    floor: f32,
+    /// A row of a lesser estimate changes nothing.
+    bound: f32,
+}
+
 impl Best {
-    /// Nearest first.
+    /// None yet; of those below `floor` only [`FEW`] are kept.
+    pub fn new(floor: f32) -> Self {
+        Self { all: Vec::with_capacity(KEPT + 1), floor, bound: f32::NEG_INFINITY }
+    }
+
+    /// Greatest first.
     pub fn all(&self) -> &[Near] {
         &self.all
     }
 
-    /// Takes one row if it is among the nearest.
+    /// A row of a lesser estimate changes nothing.
     #[inline]
-    pub fn push(&mut self, cosine: f32, cell: usize, at: usize) {
-        if cosine > self.bound {
-            self.insert(Near { cosine, cell, at });
-        }
+    pub fn bound(&self) -> f32 {
+        self.bound
     }
 
-    /// Takes rows of a cell, from `first` on: dot products and what makes cosines of them.
-    pub fn take(&mut self, cell: usize, first: usize, sums: &[f32], inverse: &[f32]) {
-        for (at, (&sum, &inverse)) in sums.iter().zip(inverse).enumerate() {
-            self.push(sum * inverse, cell, first + at);
+    /// Takes a row if it is among the greatest.
+    #[inline]
+    pub fn push(&mut self, near: Near) {
+        if near.estimate >= self.bound {
+            self.insert(near);
         }
     }
 
     fn insert(&mut self, near: Near) {
-        let at = self.all.partition_point(|other| other.cosine >= near.cosine);
+        // Most come in nearly last.
+        let at = self.all.iter().rposition(|other| other.is_before(&near)).map_or(0, |at| at + 1);
         self.all.insert(at, near);
-        self.all.truncate(KEPT);
-        if self.all.len() == KEPT {
-            self.bound = self.all[KEPT - 1].cosine;
-        }
+        let n_above = self.all.iter().take_while(|near| near.estimate >= self.floor).count();
+        self.all.truncate(n_above.clamp(FEW, KEPT));
+        self.bound = match self.all.len() {
+            n if n < FEW => f32::NEG_INFINITY,
+            n if n < KEPT && n_above >= FEW => self.floor,
+            n => self.all[n - 1].estimate,
+        };
     }
 
-    /// Whether a row with at least this cosine may be missing.
-    pub fn may_have_lost(&self, cosine: f32) -> bool {
-        self.all.len() == KEPT && self.bound >= cosine
+    /// Whether a row with at least this estimate, which is not below the floor, may be missing.
+    pub fn may_have_lost(&self, estimate: f32) -> bool {
+        self.all.len() == KEPT && self.bound >= estimate
     }
 }

@@ -1,15 +1,17 @@
-//! Several queries of one partition at once: a row is read once for all that compare it.
+//! Several queries of one partition at once: codes are read once for all that look at a cell, and so are centres.
 
 use half::f16;
 
 use crate::cache::cells::best::Best;
+use crate::cache::cells::code::Asking;
+use crate::cache::cells::look::Want;
 use crate::cache::cells::{Cells, Found, Loops, SEEN_ROWS};
 use crate::cache::entry::Hot;
 use crate::cache::row::Query;
 use crate::distance::simd::{Pass, Sum};
 
-/// Queries of a cell from which a tile is faster than one after another.
-const TILE_QUERIES: usize = 4;
+/// Queries that share the reading of a block.
+const GROUP: usize = 4;
 
 /// Rows that are widened at once: they fit the second-level cache beside the queries.
 const TILE_ROWS: usize = 64;
@@ -19,36 +21,36 @@ impl Cells {
     pub fn nearest_of(
         &self,
         loops: &Loops,
-        queries: &[&Query],
+        wants: &[Want<'_>],
         passes: &dyn Fn(usize, &Hot) -> bool,
     ) -> Vec<Option<Found>> {
-        let seen = self.seen_by_each(loops, queries);
+        let wants: Vec<Want<'_>> = wants.iter().map(|want| want.of(loops, self)).collect();
+        let queries: Vec<&Query> = wants.iter().map(Want::query).collect();
+        let seen = self.seen_by_each(loops, &queries);
         let mut askers: Vec<Vec<usize>> = vec![Vec::new(); self.cells.len()];
         for (q, cells) in seen.iter().enumerate() {
             cells.iter().for_each(|&cell| askers[cell].push(q));
         }
-        let mut best = vec![Best::default(); queries.len()];
+        let mut best: Vec<Best> = wants.iter().map(|want| Best::new(want.floor())).collect();
         for (cell, askers) in askers.iter().enumerate() {
-            let (rows, inverse) = (&self.cells[cell].rows, &self.cells[cell].inverse);
-            if askers.len() < TILE_QUERIES {
+            if self.cells[cell].codes.is_empty() {
                 for &q in askers {
-                    loops.each_block(queries[q].row(), rows, |first, sums| {
-                        best[q].take(cell, first, sums, &inverse[first..]);
-                    });
+                    self.compare(loops, cell, queries[q], &mut best[q]);
                 }
                 continue;
             }
-            let asked: Vec<&Query> = askers.iter().map(|&q| queries[q]).collect();
-            loops.each_tile(&asked, rows, |row, first, sums| {
-                for (&q, sum) in askers[first..].iter().zip(sums) {
-                    best[q].push(sum * inverse[row], cell, row);
-                }
-            });
+            let asking: Vec<(usize, &Asking)> =
+                askers.iter().filter_map(|&q| Some((q, wants[q].asking()?))).collect();
+            let (groups, rest) = asking.as_chunks::<GROUP>();
+            groups.iter().for_each(|group| self.estimate(loops, cell, *group, &mut best));
+            let (pairs, rest) = rest.as_chunks::<2>();
+            pairs.iter().for_each(|pair| self.estimate(loops, cell, *pair, &mut best));
+            rest.iter().for_each(|&one| self.estimate(loops, cell, [one], &mut best));
         }
-        let judged = queries.iter().zip(&best).zip(&seen).enumerate();
+        let judged = wants.iter().zip(&best).zip(&seen).enumerate();
         judged
-            .map(|(q, ((query, best), seen))| {
-                self.judge(loops, query, best, seen, &|hot| passes(q, hot))
+            .map(|(q, ((want, best), seen))| {
+                self.judge(loops, want, best, seen, &|hot| passes(q, hot))
             })
             .collect()
     }

@@ -1,11 +1,15 @@
+use super::code::Codes;
+use super::look::nearer;
 use super::*;
 use crate::cache::entry::{Facts, Labels, Owner};
 use crate::cache::identity::{EntryId, Identity, PartitionKey, Scope};
 use crate::core::mix::stream;
+use crate::distance::simd::popcount::BLOCK;
+use crate::distance::simd::popcount::compact::Marks;
 
 const DIM: usize = 48;
 
-fn hot(id: u64) -> Arc<Hot> {
+pub(super) fn hot(id: u64) -> Arc<Hot> {
     let identity = Identity {
         tenant: String::new(),
         user: None,
@@ -36,7 +40,7 @@ fn row(seed: u64) -> Vec<f32> {
     (0..DIM as u64).map(of).collect()
 }
 
-fn query(seed: u64) -> Query {
+pub(super) fn query(seed: u64) -> Query {
     Query::new(&row(seed), DIM).unwrap()
 }
 
@@ -60,7 +64,11 @@ impl Rows {
     }
 
     fn nearest(&self, query: &Query) -> Option<(EntryId, f32)> {
-        found(self.cells.nearest(&self.loops, query, &|_| true))
+        self.nearest_from(query, -1.0)
+    }
+
+    fn nearest_from(&self, query: &Query, need: f32) -> Option<(EntryId, f32)> {
+        found(self.cells.nearest(&self.loops, &Want::new(query, need), &|_| true))
     }
 
     fn plain(&self, query: &Query) -> Option<(EntryId, f32)> {
@@ -72,11 +80,35 @@ impl Rows {
         assert_eq!(self.cells.n_rows, self.all.len());
         let in_cells: usize = self.cells.cells.iter().map(|cell| cell.hots.len()).sum();
         assert_eq!(in_cells, self.all.len());
+        self.cells.cells.iter().for_each(|cell| self.check_codes(cell));
         for (hot, row) in &self.all {
             let (cell, at) = hot.place();
             assert_eq!(self.cells.cells[cell].hots[at].id(), hot.id());
             assert_eq!(self.cells.cells[cell].row(at, DIM), &row[..]);
         }
+    }
+}
+
+impl Rows {
+    /// A cell has codes of all its rows, as they are made of them, or of none.
+    fn check_codes(&self, cell: &Cell) {
+        let n = cell.hots.len();
+        let is_some = n >= CODED_ROWS || n >= CODED_ROWS / 2 && !cell.codes.is_empty();
+        assert_eq!(cell.codes.len(), if is_some { n } else { 0 });
+        let (coder, asking) = (&self.loops.coder, self.loops.coder.asking(&query(1)));
+        let mut made = Codes::default();
+        cell.rows.chunks_exact(DIM).take(cell.codes.len()).for_each(|row| made.push(coder, row));
+        assert_eq!(made.n_blocks(), cell.codes.n_blocks());
+        let [of, again] = [&cell.codes, &made].map(|codes| {
+            let mut marks = vec![Marks::NONE; codes.n_blocks()];
+            codes.marks(coder, 0, [&asking], [0.0], [&mut marks]);
+            let lanes = marks.iter().enumerate().flat_map(|(block, marks)| {
+                let is_row = move |lane: &usize| codes.lanes(block) >> lane & 1 == 1;
+                (0..BLOCK).filter(is_row).map(|lane| marks.similarities[lane])
+            });
+            lanes.collect::<Vec<f32>>()
+        });
+        assert_eq!(of, again);
     }
 }
 
@@ -107,7 +139,7 @@ fn of_equal_rows_the_least_number_is_nearest_however_many_there_are() {
         assert_eq!(rows.nearest(&query(q)).unwrap().0, EntryId(q));
     }
     let passes = |hot: &Hot| hot.id().0 >= 500;
-    let near = rows.cells.nearest(&rows.loops, &query(1), &passes);
+    let near = rows.cells.nearest(&rows.loops, &Want::new(&query(1), 0.9), &passes);
     assert_eq!(found(near).unwrap().0, EntryId(502), "the first of those that pass");
 }
 
@@ -132,7 +164,7 @@ fn a_large_partition_is_divided_and_finds_rows_that_are_near() {
     for (n, id) in order.into_iter().enumerate() {
         let at = rows.all.iter().position(|(hot, _)| hot.id().0 == id).unwrap();
         let (hot, _) = rows.all.swap_remove(at);
-        rows.cells.remove(&hot);
+        rows.cells.remove(&rows.loops, &hot);
         if n % 2000 == 0 || rows.all.len() < 3 {
             rows.check();
         }
@@ -149,7 +181,7 @@ fn rows_that_are_brought_at_once_are_divided_and_found_as_well() {
         rows.cells.append(Arc::clone(&hot), &row);
         rows.all.push((hot, row));
     }
-    rows.cells.divide_all(&rows.loops);
+    rows.cells.settle(&rows.loops);
     rows.check();
     assert!(rows.cells.cells.iter().all(|cell| (1..=CELL_ROWS).contains(&cell.hots.len())));
     let is_found = |id: u64| rows.nearest(&query(id)) == rows.plain(&query(id));
@@ -170,15 +202,41 @@ fn several_queries_find_what_each_finds_alone() {
         let rows = Rows::new(n);
         for n_queries in [2, 3, 5, 70] {
             let queries: Vec<Query> = (0..n_queries).map(|q| query(3 * q + 1)).collect();
-            let queries: Vec<&Query> = queries.iter().collect();
+            let wants: Vec<Want<'_>> = queries.iter().map(|query| Want::new(query, 0.9)).collect();
             let together = rows
                 .cells
-                .nearest_of(&rows.loops, &queries, &|q, hot| hot.id().0 % 2 == q as u64 % 2);
-            for (q, (query, near)) in queries.iter().zip(together).enumerate() {
+                .nearest_of(&rows.loops, &wants, &|q, hot| hot.id().0 % 2 == q as u64 % 2);
+            for (q, (want, near)) in wants.iter().zip(together).enumerate() {
                 let passes = |hot: &Hot| hot.id().0 % 2 == q as u64 % 2;
-                let alone = rows.cells.nearest(&rows.loops, query, &passes);
+                let alone = rows.cells.nearest(&rows.loops, want, &passes);
                 assert_eq!(found(near), found(alone), "{n} rows, query {q} of {n_queries}");
             }
         }
     }
+}
+
+/// Whatever is as near as it must be is what a plain scan finds; of what is not, one that is not much farther is told.
+#[test]
+fn what_is_near_enough_is_what_a_plain_scan_finds() {
+    let rows = Rows::new(3000);
+    let (mut n_near, mut n_far) = (0, 0);
+    for q in 0..400 {
+        let mut near = row(7 * q);
+        near.iter_mut().enumerate().for_each(|(at, x)| {
+            *x += 0.004
+                * q as f32
+                * ((stream(q, at as u64) >> 40) as f32 / (1u64 << 23) as f32 - 1.0);
+        });
+        let query = Query::new(&near, DIM).unwrap();
+        let (id, plain) = rows.plain(&query).unwrap();
+        let (found, cosine) = rows.nearest_from(&query, 0.9).unwrap();
+        if plain >= 0.9 {
+            n_near += 1;
+            assert_eq!((found, cosine), (id, plain), "query {q}");
+        } else {
+            n_far += 1;
+            assert!(cosine <= plain && cosine > plain - 0.2, "{cosine} told, {plain} is nearest");
+        }
+    }
+    assert!(n_near > 50 && n_far > 50, "{n_near} near, {n_far} far");
 }
