@@ -1,11 +1,12 @@
 //! Lookups of the semantic cache: one by one and in batches, in one large partition and in many small ones.
 //!
 //! ```text
-//! cargo bench --bench cache -- [FOLDER] [N_ENTRIES]
+//! cargo bench --bench cache -- [FOLDER] [N_ENTRIES] [one|many|undivided]
 //! ```
 //!
 //! Makes caches of N_ENTRIES entries (1,000,000) of 384 elements in FOLDER, or opens those that an earlier run left and fills them up:
-//! one with one partition, one with partitions of 100, and one of 4,000 entries in a partition that is not divided. Rows are made: each lies around one of 20,000 subjects as texts do around theirs, and every
+//! one with one partition, one with partitions of 100, and one of 4,000 entries in a partition that is not divided; or only one of
+//! these. Rows are made: each lies around one of 20,000 subjects as texts do around theirs, and every
 //! second lookup asks what an entry was asked, in other words (cosine about 0.95); the others ask for nothing that is there. Prints
 //! milliseconds of lookups on one thread, the share of asked entries that were found, and memory.
 #![allow(missing_docs)]
@@ -38,6 +39,9 @@ fn main() {
         ("many", n_entries, (n_entries / SMALL).max(1)),
         ("undivided", FLAT.min(n_entries), 1),
     ] {
+        if args.get(2).is_some_and(|only| only != name) {
+            continue;
+        }
         let cache = filled(&folder.join(name), n, n_partitions, n_threads);
         measure(&cache, name, n, n_partitions);
     }
