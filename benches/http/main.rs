@@ -8,7 +8,7 @@
 //! ... -- fair DIR [LIMITS] a flood beside two clients, each order of the queue; with more limits in the file of --config
 //! ```
 //!
-//! Every part prints one line of JSON. Answers over HTTP are compared with those of the library before anything is timed.
+//! `NEARKIN` names another program to serve, to compare builds. Every part prints one line of JSON. Answers over HTTP are compared with those of the library before anything is timed.
 
 mod load;
 mod parts;

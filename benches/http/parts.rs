@@ -22,6 +22,8 @@ const QUERIES: usize = 1000;
 const BLOCK: usize = 50;
 const ROUNDS: usize = 3;
 const QUERY_SEED: u64 = 77;
+/// How often two clients are alone and then beside the flood.
+const FAIR_TURNS: usize = 5;
 /// Clients of the flood, and of the one that must not notice it.
 const CLIENTS: (usize, usize) = (32, 2);
 /// Searches of a large request, and one in how many of the flood's requests is large.
@@ -236,23 +238,40 @@ pub fn fair(dir: &Path, limits: &str) -> Value {
         let served = Served::start(&data, &format!("[limits]\norder = \"{order}\"\n{limits}\n"));
         let warm = run(&served, &[(&flood, 4, LARGE.1)], Duration::from_secs(2));
         drop(warm);
-        let alone = run(&served, &[(&few, CLIENTS.1, 0)], Duration::from_secs(5));
-        let sides = [(&flood, CLIENTS.0, LARGE.1), (&few, CLIENTS.1, 0)];
-        let beside = run(&served, &sides, Duration::from_secs(12));
-        let [flooded, own] = &beside[..] else { unreachable!("two sides") };
+        let turns = if order == "fair" { FAIR_TURNS } else { 1 };
+        let (mut ratios, mut alone, mut flooded, mut own) =
+            <(Vec<f64>, Answered, Answered, Answered)>::default();
+        for _ in 0..turns {
+            let few_alone =
+                run(&served, &[(&few, CLIENTS.1, 0)], Duration::from_secs(2)).swap_remove(0);
+            let sides = [(&flood, CLIENTS.0, LARGE.1), (&few, CLIENTS.1, 0)];
+            let mut beside = run(&served, &sides, Duration::from_secs(5));
+            let few_beside = beside.swap_remove(1);
+            ratios.push(p99(&few_beside.small) / p99(&few_alone.small));
+            alone.add(few_alone);
+            own.add(few_beside);
+            flooded.add(beside.swap_remove(0));
+        }
+        ratios.sort_unstable_by(f64::total_cmp);
+        let ratios: Vec<f64> = ratios.into_iter().map(|ratio| round(ratio * 10.0) / 10.0).collect();
         let small = [flooded.small.clone(), own.small.clone()].concat();
-        let p99 = |of: &Value| of["p99"].as_f64().expect("a number");
-        let (alone, own) = (quantiles(alone[0].small.clone()), quantiles(own.small.clone()));
-        orders.insert(order.to_owned(), json!({
-            "b_alone_us": alone, "b_beside_us": own,
-            "b_p99_ratio": round(p99(&own) / p99(&alone) * 10.0) / 10.0,
-            "a_small_us": quantiles(flooded.small.clone()), "a_large_us": quantiles(flooded.large.clone()),
-            "small_us": quantiles(small),
-        }));
+        orders.insert(
+            order.to_owned(),
+            json!({
+                "b_alone_us": quantiles(alone.small), "b_beside_us": quantiles(own.small),
+                "b_p99_ratios": ratios, "b_p99_ratio": ratios[ratios.len() / 2],
+                "a_small_us": quantiles(flooded.small), "a_large_us": quantiles(flooded.large),
+                "small_us": quantiles(small),
+            }),
+        );
     }
     let mean = |order: &str| orders[order]["small_us"]["mean"].as_f64().expect("a number");
     let sooner = (mean("first_come") / mean("fair") * 100.0).round() / 100.0;
     json!({"clients": [CLIENTS.0, CLIENTS.1], "limits": limits, "orders": orders, "small_sooner": sooner})
+}
+
+fn p99(us: &[f64]) -> f64 {
+    quantiles(us.to_vec())["p99"].as_f64().expect("a number")
 }
 
 /// What a user asks.
@@ -266,6 +285,13 @@ struct Requests {
 struct Answered {
     small: Vec<f64>,
     large: Vec<f64>,
+}
+
+impl Answered {
+    fn add(&mut self, other: Self) {
+        self.small.extend(other.small);
+        self.large.extend(other.large);
+    }
 }
 
 /// Users at once, each with so many clients, one in so many of whose requests is large.
@@ -284,9 +310,7 @@ fn run(served: &Served, users: &[(&Requests, usize, u64)], time: Duration) -> Ve
         is_over.store(true, Ordering::Relaxed);
         let of_user = |clients: Vec<std::thread::ScopedJoinHandle<'_, Answered>>| {
             clients.into_iter().fold(Answered::default(), |mut all, client| {
-                let own = client.join().expect("no client fails");
-                all.small.extend(own.small);
-                all.large.extend(own.large);
+                all.add(client.join().expect("no client fails"));
                 all
             })
         };

@@ -1,6 +1,7 @@
 //! `nearkin serve` as a process, and what it says of itself.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,6 +9,11 @@ use std::process::{Child, Command, Stdio};
 
 use crate::NAME;
 use crate::load::Connection;
+
+/// The program: that of this build, or another one to compare it with.
+fn program() -> OsString {
+    std::env::var_os("NEARKIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_nearkin").into())
+}
 
 /// A server that ends with this.
 pub struct Served {
@@ -21,7 +27,7 @@ impl Served {
     pub fn start(data: &Path, config: &str) -> Self {
         let file = data.with_extension("toml");
         std::fs::write(&file, config).expect("a file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_nearkin"))
+        let mut child = Command::new(program())
             .args(["serve", "--bind", "127.0.0.1:0", "--data"])
             .arg(data)
             .arg("--config")
@@ -85,7 +91,7 @@ pub fn cpu_s(process: &str) -> f64 {
 
 /// A key of a tenant for the collection.
 pub fn key(data: &Path, tenant: &str) -> String {
-    let made = Command::new(env!("CARGO_BIN_EXE_nearkin"))
+    let made = Command::new(program())
         .args(["key", "create"])
         .arg(data)
         .args(["--name", tenant, "--scope", "read", "--tenant", tenant, "--collection", NAME])
