@@ -16,11 +16,15 @@ use crate::error::Error;
 use crate::server::limits::{
     BODY_BYTES, BODY_BYTES_PER_SECOND, BODY_GRACE, DRAINED_BYTES, DRAINED_FOR,
 };
+use crate::server::pace;
 use crate::server::qdrant::numbers::{self, Lent};
 use crate::server::reply::Refusal;
 
 /// Memory for bodies is counted in pieces of so many bytes.
 const PIECE: usize = 64 << 10;
+
+/// Bytes that are expanded in one go: others may come first after each.
+const EXPANDED_STEP: u64 = 256 << 10;
 
 /// How a body is packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -190,14 +194,19 @@ impl Received {
             return Ok(self.bytes);
         }
         let mut bytes = Vec::new();
-        let unpacked = flate2::read::MultiGzDecoder::new(&*self.bytes);
-        let read = unpacked.take(BODY_BYTES as u64 + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Refusal::bad(format!("body_gzip: {error}")))?;
-        if bytes.len() > BODY_BYTES {
-            let message = format!("body_expanded: more than {BODY_BYTES} bytes");
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        let mut unpacked = flate2::read::MultiGzDecoder::new(&*self.bytes);
+        loop {
+            let read = unpacked.by_ref().take(EXPANDED_STEP).read_to_end(&mut bytes);
+            let n = read.map_err(|error| Refusal::bad(format!("body_gzip: {error}")))?;
+            if bytes.len() > BODY_BYTES {
+                let message = format!("body_expanded: more than {BODY_BYTES} bytes");
+                return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+            }
+            if n == 0 {
+                return Ok(bytes);
+            }
+            pace::give_way();
         }
-        Ok(bytes)
     }
 }
 

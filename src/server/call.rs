@@ -10,6 +10,7 @@ use crate::server::catalog::{Catalog, Entry};
 use crate::server::dispatch::Shared;
 use crate::server::fair::Turn;
 pub use crate::server::keys::rule::Caller;
+use crate::server::pace;
 use crate::server::reply::Refusal;
 use crate::server::router::unescaped;
 use crate::server::stages::{Stage, Stopwatch};
@@ -51,12 +52,17 @@ impl Call<'_> {
     /// `timeout`, 408, if nobody waits for the rest.
     pub fn give_way(&self) -> Result<(), Refusal> {
         if let Some(turn) = &mut *self.turn.borrow_mut() {
-            self.watch.time(Stage::Queue, || turn.give_way());
+            self.watch.add(Stage::Queue, turn.give_way());
         }
         match self.until {
             Some(until) if Instant::now() >= until => Err(Refusal::timeout(self.began, until)),
             _ => Ok(()),
         }
+    }
+
+    /// What `read` makes of the body; between the elements of large lists others may come first.
+    pub fn reads<T>(&self, read: impl FnOnce() -> T) -> T {
+        pace::read(&mut self.turn.borrow_mut(), &self.watch, read)
     }
 
     /// What stands in these braces of the route.

@@ -27,6 +27,7 @@ use crate::server::keys::gate::{Gate, Head};
 use crate::server::ledger::{Ledger, Page};
 use crate::server::limits::{Deadlines, HEADER_BYTES, Limits, URI_BYTES};
 use crate::server::metrics::{Gauges, TenantClass};
+use crate::server::pace;
 use crate::server::qdrant::numbers;
 use crate::server::reply::{Answer, Refusal, Reply};
 use crate::server::router::{self, Found, Handler, On, Route, Scope};
@@ -178,7 +179,8 @@ async fn worked(shared: &Arc<Shared>, mut job: Job, page: &mut Page<'_>) -> Answ
         _ => None,
     };
     let name = page.collection.clone().unwrap_or_default();
-    let task = Task { route: route.path, collection: &name, n_bytes: job.body.n_bytes() };
+    let is_plain = (route.on, route.scope) == (On::Collection, Scope::Read) && job.until.is_none();
+    let task = Task { route: route.path, collection: &name, n_bytes: job.body.n_bytes(), is_plain };
     let suspect = job.entry.clone();
     let done = shared.work.run(&asks, task, move |turn| job.run(&own, Some(turn))).await;
     let done = done.inspect_err(|_| {
@@ -297,12 +299,12 @@ impl Job {
         }
     }
 
-    fn run(self, shared: &Shared, turn: Option<Turn>) -> Done {
+    fn run(self, shared: &Shared, mut turn: Option<Turn>) -> Done {
         let (route, segments) = self.found;
         let mut before = self.before;
         before.add(Stage::Queue, self.waits.elapsed().as_secs_f64());
         let watch = Stopwatch::new(self.began, before);
-        let body = match watch.time(Stage::Parse, || self.body.expanded()) {
+        let body = match pace::read(&mut turn, &watch, || self.body.expanded()) {
             Ok(body) => body,
             Err(refusal) => return Done::refused(refusal, turn.as_ref(), &watch),
         };

@@ -49,7 +49,7 @@ pub const IDS: usize = 100_000;
 pub struct Limits {
     /// Bytes of all bodies that are held at once.
     pub bodies_bytes: usize,
-    /// Requests that are worked on at once; without, twice the threads.
+    /// Requests that are worked on at once; without, half as many again as threads.
     pub workers: Option<usize>,
     /// Connections at once; more wait until one of these ends.
     pub connections: usize,

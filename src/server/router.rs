@@ -114,6 +114,9 @@ pub fn find(routes: &'static [Route], method: &Method, path: &str) -> Result<Fou
 
 /// The segments that stand in the braces of a pattern, if the path is of it.
 fn matched(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, String)>> {
+    if !may_match(pattern, path) {
+        return None;
+    }
     let mut found = Vec::new();
     let (mut patterns, mut segments) = (pattern.split('/'), path.split('/'));
     loop {
@@ -137,6 +140,13 @@ fn matched(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, Strin
             _ => return None,
         }
     }
+}
+
+/// Whether a path begins and ends as a pattern does before and behind its braces: most patterns need no closer look.
+fn may_match(pattern: &str, path: &str) -> bool {
+    let (head, _) = pattern.split_once('{').unwrap_or((pattern, ""));
+    let (_, tail) = pattern.rsplit_once('}').unwrap_or(("", pattern));
+    path.starts_with(head) && path.ends_with(tail)
 }
 
 /// A segment without `%`, if it can be the name of something: not empty, UTF-8, no separator and nothing that cannot be seen.

@@ -32,6 +32,7 @@ use crate::server::keys::sites::{Sites, check_bind};
 use crate::server::ledger::Ledger;
 use crate::server::limits::{Deadlines, HEAD_BYTES, HEADERS, Limits};
 use crate::server::log::Log;
+use crate::server::lookout::Lookout;
 use crate::server::moment::Clock;
 use crate::server::upkeep;
 use crate::server::watched::{Phase, Watched};
@@ -45,9 +46,6 @@ const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a connection may keep the server waiting before it has to make room.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Threads that read and write sockets: they do nothing else.
-const SOCKET_THREADS: usize = 2;
 
 /// Threads for vectors of texts, judges and upkeep of caches, which requests wait for or nobody does.
 const BESIDE: usize = 16;
@@ -109,21 +107,27 @@ impl Server {
         let ring = Ring::open(&data)?;
         check_bind(bind, ring.has_keys())?;
         let n_cores = pool.current_num_threads();
-        let n_workers = limits.workers.unwrap_or(2 * n_cores.max(2));
+        let n_workers = limits.workers.unwrap_or(n_cores + (n_cores / 2).max(1));
         let front_pool = Arc::clone(&pool);
         let catalog = Arc::new(Catalog::open(&data, Opening { pool, budget_bytes })?);
         let audit = Audit::open(&data.join(AUDIT))?;
         let front = Arc::new(Front::open(&data, front, &front_pool)?);
-        let runtime = runtime(limits.connections + n_workers).at("start threads of", &data)?;
+        // One more than short requests may take.
+        let threads = (n_cores + 1, limits.connections + n_workers);
+        let runtime = runtime(threads).at("start threads of", &data)?;
         let socket = |error: std::io::Error| {
             Error::new(ErrorKind::Io, "bind", format!("cannot listen at {bind}: {error}"))
         };
         let listener = runtime.block_on(TcpListener::bind(bind)).map_err(socket)?;
         let address = listener.local_addr().map_err(socket)?;
+        let handle = runtime.handle().clone();
+        let wake = move || drop(handle.spawn(async {}));
+        let lookout = Lookout::start(n_cores, wake).at("start a thread of", &data)?;
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
             catalog,
-            work: Work::new((n_workers, n_cores), limits.order, Arc::clone(&clock)),
+            work: Work::new((n_workers, n_cores), limits.order, Arc::clone(&clock))
+                .with_lookout(lookout),
             bodies: Bodies::new(limits.bodies_bytes),
             deadlines,
             limits,
@@ -174,11 +178,12 @@ impl Drop for Server {
     }
 }
 
-fn runtime(n_requests: usize) -> std::io::Result<Runtime> {
+/// So many threads that read sockets, and threads for so many requests.
+fn runtime((n_sockets, n_requests): (usize, usize)) -> std::io::Result<Runtime> {
     // A request that gives way keeps its thread: there are threads for all there can be, though few of them work at once. One
     // more is for upkeep, and one to open collections; texts that are embedded and judges that are asked have theirs beside.
     Builder::new_multi_thread()
-        .worker_threads(SOCKET_THREADS)
+        .worker_threads(n_sockets)
         .max_blocking_threads(n_requests + 2 + BESIDE)
         .thread_name("nearkin-serve")
         .enable_all()
@@ -208,7 +213,9 @@ fn run(
         keeping_caches.abort();
         keeping_load.abort();
         let all = connections.acquire_many(n_connections as u32);
-        timeout(deadline, all).await.is_ok()
+        let is_clean = timeout(deadline, all).await.is_ok();
+        // What nobody waits for any more is done whole.
+        timeout(deadline, shared.work.ended()).await.is_ok() && is_clean
     });
     runtime.shutdown_timeout(deadline);
     is_clean

@@ -108,7 +108,8 @@ impl Stopwatch {
         taken
     }
 
-    fn add(&self, stage: Stage, seconds: f64) {
+    /// Adds to a stage what was timed elsewhere.
+    pub fn add(&self, stage: Stage, seconds: f64) {
         let mut taken = self.taken.get();
         taken.add(stage, seconds);
         self.taken.set(taken);

@@ -1,18 +1,22 @@
-//! Where requests are worked on: engine calls block, so that they have threads of their own, which users share.
+//! Where requests are worked on: engine calls block, so that there are so many at once as there are workers, which users share.
 
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::StatusCode;
-use tokio::task::spawn_blocking;
 
 use crate::server::fair::predict::Predictor;
 use crate::server::fair::{Fair, Load, PART_S, Place, Shares, Turn};
 use crate::server::keys::rule::{Caller, User};
+use crate::server::lanes::{Failed, Lanes, Outlook};
 use crate::server::limits::{Order, QUEUE};
+use crate::server::lookout::Lookout;
 use crate::server::moment::Clock;
 use crate::server::reply::Refusal;
+
+/// After how many seconds of work a request lets others come first, at the next place where it can.
+const GIVE_WAY_S: f64 = PART_S / 4.0;
 
 /// Workers, and who waits for them.
 pub struct Work {
@@ -20,6 +24,7 @@ pub struct Work {
     predictor: Predictor,
     order: Order,
     incidents: AtomicU64,
+    lanes: Lanes,
 }
 
 /// What is to be done, as far as it says how long that takes.
@@ -31,6 +36,8 @@ pub struct Task<'a> {
     pub collection: &'a str,
     /// How much was sent: the more, the longer.
     pub n_bytes: usize,
+    /// Whether it waits for nothing, and is answered when it is done and not before.
+    pub is_plain: bool,
 }
 
 impl Task<'_> {
@@ -46,19 +53,25 @@ impl Work {
     pub fn new((n_workers, n_cores): (usize, usize), order: Order, clock: Arc<dyn Clock>) -> Self {
         let shares = match order {
             Order::Fair => {
-                Shares { n_reserved: usize::from(n_workers > n_cores), ..Shares::default() }
+                Shares { n_reserved: usize::from(n_workers > n_cores), part_s: GIVE_WAY_S }
             }
             Order::FirstCome => Shares { part_s: f64::INFINITY, n_reserved: 0 },
         };
         let fair = Fair::with_shares(n_workers, QUEUE, clock, shares);
-        Self { fair, predictor: Predictor::default(), order, incidents: AtomicU64::new(0) }
+        let (predictor, incidents, lanes) =
+            (Predictor::default(), AtomicU64::new(0), Lanes::new(None));
+        Self { fair, predictor, order, incidents, lanes }
+    }
+
+    /// The same, whose short tasks are worked on where sockets are read.
+    pub fn with_lookout(self, lookout: Arc<Lookout>) -> Self {
+        Self { lanes: Lanes::new(Some(lookout)), ..self }
     }
 
     /// A turn for this task, once it is that.
-    async fn turn(&self, caller: &Caller, task: Task<'_>) -> Result<Turn, Refusal> {
+    async fn turn(&self, caller: &Caller, all_s: f64) -> Result<Turn, Refusal> {
         let turn = match self.order {
             Order::Fair => {
-                let all_s = self.predictor.predict(task.route, task.collection, task.n_units());
                 self.fair.turn(&caller.user(), caller.weight(), all_s.min(PART_S), all_s).await
             }
             // Of one user whose requests all take nothing, the first is first.
@@ -86,14 +99,20 @@ impl Work {
         task: Task<'_>,
         job: impl FnOnce(Turn) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let turn = self.turn(caller, task).await?;
-        spawn_blocking(move || job(turn)).await.map_err(|error| match error.try_into_panic() {
-            Ok(panic) => self.incident(&*panic),
-            Err(_) => Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "shutting_down: the server stops".to_owned(),
-            ),
+        let all_s = self.predictor.predict(task.route, task.collection, task.n_units());
+        let turn = self.turn(caller, all_s).await?;
+        let outlook = Outlook { all_s, is_plain: task.is_plain };
+        let done = self.lanes.run(outlook, move || job(turn)).await;
+        done.map_err(|failed| match failed {
+            Failed::Panic(panic) => self.incident(&*panic),
+            Failed::Stopping => unavailable("shutting_down: the server stops"),
+            Failed::NoThread(error) => unavailable(&format!("no_thread: {error}")),
         })
+    }
+
+    /// Waits until nothing large is being worked on.
+    pub async fn ended(&self) {
+        self.lanes.ended().await;
     }
 
     /// Takes in what a task took.
@@ -122,12 +141,16 @@ impl Work {
     }
 }
 
+fn unavailable(message: &str) -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::server::moment::SystemClock;
 
-    const TASK: Task<'static> = Task { route: "/x", collection: "", n_bytes: 0 };
+    const TASK: Task<'static> = Task { route: "/x", collection: "", n_bytes: 0, is_plain: true };
 
     fn with_work(test: impl AsyncFnOnce(Work)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();

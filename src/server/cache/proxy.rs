@@ -191,7 +191,7 @@ impl Read<'_> {
         let caller = &question.caller;
         let _place = work.place(caller).map_err(|_| "overloaded")?;
         let path = question.asked.endpoint.path();
-        let task = Task { route: path, collection: "", n_bytes: self.body.len() };
+        let task = Task { route: path, collection: "", n_bytes: self.body.len(), is_plain: false };
         let (front, own) = (Arc::clone(&self.shared.front), Arc::clone(question));
         let asked = work.run(caller, task, move |turn| {
             let looked = front.look(&own, vector.as_deref(), embed_took);

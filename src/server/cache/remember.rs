@@ -84,7 +84,7 @@ impl Remembering {
         let ms = self.began.elapsed().as_millis() as u64;
         let front = Arc::clone(&self.shared.front);
         let missed = self.missed.clone();
-        let task = Task { route: "remember", collection: "", n_bytes: 0 };
+        let task = Task { route: "remember", collection: "", n_bytes: 0, is_plain: false };
         let caller = question.caller.clone();
         let stored = self.shared.work.run(&caller, task, move |turn| {
             let saved = Saved { ms, tokens: n_tokens(&answer) };

@@ -15,10 +15,10 @@ mod simulation;
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot::{Receiver, Sender, channel};
-use tokio::task::spawn_blocking;
+use tokio::task::{block_in_place, spawn_blocking};
 
 use crate::server::fair::queue::Queue;
 use crate::server::keys::refusal::Refusal;
@@ -259,18 +259,18 @@ impl Turn {
         turn
     }
 
-    /// Lets others come first, if this part took its time. Blocks until it is the user's turn again.
-    ///
-    /// # Panics
-    /// In a thread that drives futures.
-    pub fn give_way(&mut self) {
-        if self.part_s() < self.inner.shares.part_s {
-            return;
+    /// Lets others come first, if this part took its time. Blocks until it is the user's turn again, and says for how many
+    /// seconds. A thread that drives futures leaves them to another meanwhile.
+    pub fn give_way(&mut self) -> f64 {
+        let part_s = self.inner.shares.part_s;
+        if self.part_s() < part_s {
+            return 0.0;
         }
-        let user = self.user.clone();
-        let (earlier_s, waiting) = self.end_part(&user, PART_S);
+        let (user, began) = (self.user.clone(), Instant::now());
+        let (earlier_s, waiting) = self.end_part(&user, part_s.min(PART_S));
         *self = waiting.blocking_turn();
         self.earlier_s = earlier_s;
+        began.elapsed().as_secs_f64()
     }
 
     /// Seconds that were worked in this turn and those before it.
@@ -334,7 +334,12 @@ impl Waiting<'_> {
     fn blocking_turn(mut self) -> Turn {
         // The receiver is taken out, as this cannot be: it gives its place up when dropped.
         let (_, nobody) = channel();
-        std::mem::replace(&mut self.turn, nobody).blocking_recv().expect(WAITS)
+        let mut given = std::mem::replace(&mut self.turn, nobody);
+        match given.try_recv() {
+            Ok(turn) => turn,
+            // Who drives futures may not block, and hands them over first.
+            Err(_) => block_in_place(|| given.blocking_recv()).expect(WAITS),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::engine::Collection;
 use crate::error::{Error, ErrorKind};
 use crate::server::call::Call;
 use crate::server::limits::BATCH;
+use crate::server::pace::List;
 use crate::server::qdrant::json::body;
 use crate::server::qdrant::payload::{self, NewPayload, OldKeys};
 use crate::server::qdrant::points::{self, NewVectors, OldVectors, Selected, state};
@@ -44,13 +45,13 @@ impl Operation {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Operations {
-    operations: Vec<Operation>,
+    operations: List<Operation>,
 }
 
 /// `POST /collections/{collection}/points/batch`: one operation after the other, each whole. The first that fails ends the batch;
 /// those before it stay, and the error says how many.
 pub fn batch(call: &Call<'_>) -> Answer {
-    let Operations { operations } = body(call)?;
+    let Operations { operations: List(operations) } = body(call)?;
     if operations.len() > BATCH {
         let message = format!("{} operations, limit {BATCH}", operations.len());
         return Err(Error::new(ErrorKind::Limit, "batch_size", message).into());

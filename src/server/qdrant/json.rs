@@ -13,7 +13,6 @@ pub use crate::record::strict::Strict;
 use crate::server::call::Call;
 use crate::server::qdrant::numbers;
 use crate::server::reply::Refusal;
-use crate::server::stages::Stage;
 
 /// The body of a request as what the route takes.
 ///
@@ -30,7 +29,7 @@ pub fn body<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Refusal> {
 /// # Errors
 /// As of [`body`].
 pub fn unread<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Refusal> {
-    call.watch.time(Stage::Parse, || from_bytes(call.body))
+    call.reads(|| from_bytes(call.body))
 }
 
 /// As [`body`], of these bytes.

@@ -8,6 +8,7 @@ use crate::core::ids::PointId;
 use crate::engine::{Collection, Which, With, WithVectors};
 use crate::error::Error;
 use crate::server::call::Call;
+use crate::server::pace::List;
 use crate::server::qdrant::id::{Id, plain};
 use crate::server::qdrant::json::{NotOffered, Strict, body};
 use crate::server::qdrant::select::Points;
@@ -84,7 +85,7 @@ fn readable(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewVectors {
-    points: Vec<PointVectors>,
+    points: List<PointVectors>,
     #[serde(default)]
     #[allow(dead_code)]
     shard_key: NotOffered,
@@ -108,7 +109,7 @@ pub fn update_vectors(
     given: NewVectors,
 ) -> Result<(), Refusal> {
     let (mut ids, mut vectors) = (Vec::new(), Vec::new());
-    for point in given.points {
+    for point in given.points.0 {
         ids.push(point.id.0);
         vectors.push(point.vector);
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::StatusCode;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::engine::query::{GroupKey, Matrix, QueriedPoint, Query};
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::server::call::Call;
 use crate::server::catalog::not_found;
 use crate::server::limits::BATCH;
+use crate::server::pace::List;
 use crate::server::qdrant::id::Id;
 use crate::server::qdrant::json::{Strict, StrictMap, unread};
 use crate::server::qdrant::numbers;
@@ -37,11 +38,26 @@ pub fn query(call: &Call<'_>) -> Answer {
 
 /// `POST /collections/{collection}/points/query/batch`
 pub fn batch(call: &Call<'_>) -> Answer {
-    let Strict(given) = unread(call)?;
-    let requests = source(call)?.batch(&given, BATCH)?;
-    let all = answered(call, requests)?;
+    let Searches { searches: List(searches) } = unread(call)?;
+    let searches = searches.into_iter().map(|Strict(given)| given).collect();
+    let all = in_batch(call, searches)?;
     let all: Vec<Points> = all.into_iter().map(|points| Points { points }).collect();
     Reply::result(&all, call.began)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(bound = "T: Deserialize<'de>")]
+struct Searches<T> {
+    searches: List<T>,
+}
+
+/// The points of each query of a batch.
+fn in_batch(call: &Call<'_>, searches: Vec<Value>) -> Result<Vec<Vec<Scored>>, Refusal> {
+    let source = source(call)?;
+    let given = Map::from_iter([("searches".to_owned(), Value::Array(searches))]).into();
+    let requests = call.reads(|| source.batch(&given, BATCH))?;
+    answered(call, requests)
 }
 
 #[derive(Serialize)]
@@ -333,16 +349,9 @@ fn older(call: &Call<'_>, rewrite: Rewrite) -> Answer {
 }
 
 fn older_batch(call: &Call<'_>, rewrite: Rewrite) -> Answer {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Searches {
-        searches: Vec<StrictMap>,
-    }
-    let Searches { searches } = unread(call)?;
+    let Searches { searches: List(searches) } = unread(call)?;
     let all = searches.into_iter().map(|StrictMap(given)| rewritten(given, rewrite));
-    let all = json!({"searches": all.collect::<Result<Vec<_>>>()?});
-    let requests = source(call)?.batch(&all, BATCH)?;
-    Reply::result(&answered(call, requests)?, call.began)
+    Reply::result(&in_batch(call, all.collect::<Result<_>>()?)?, call.began)
 }
 
 fn older_groups(call: &Call<'_>, rewrite: Rewrite) -> Answer {

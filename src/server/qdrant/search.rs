@@ -11,6 +11,7 @@ use crate::engine::{self, Ask, Collection, Found, How, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::server::call::Call;
 use crate::server::limits::BATCH;
+use crate::server::pace::List;
 use crate::server::qdrant::json::{Form, NotOffered, Strict, body};
 use crate::server::qdrant::select::{WithPayload, WithVector, ask, with};
 use crate::server::qdrant::sent::{Scored, record, scored};
@@ -83,12 +84,12 @@ pub fn search(call: &Call<'_>) -> Answer {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Searches {
-    searches: Vec<Search>,
+    searches: List<Search>,
 }
 
 /// `POST /collections/{collection}/points/search/batch`
 pub fn batch(call: &Call<'_>) -> Answer {
-    let Searches { searches } = body(call)?;
+    let Searches { searches: List(searches) } = body(call)?;
     if searches.len() > BATCH {
         let message = format!("{} searches, limit {BATCH}", searches.len());
         return Err(Error::new(ErrorKind::Limit, "batch_size", message).into());

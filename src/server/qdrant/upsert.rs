@@ -9,6 +9,7 @@ use crate::core::limits::PAGE;
 use crate::engine::{Ask, Collection, NewPoint, Order, Scroll, Vectors, With, WithVectors};
 use crate::plan::filter::{Condition, Filter};
 use crate::server::call::Call;
+use crate::server::pace::List;
 use crate::server::qdrant::id::Id;
 use crate::server::qdrant::json::{Entries, Form, NotOffered, Strict, StrictMap};
 use crate::server::qdrant::points::changed;
@@ -21,7 +22,7 @@ use crate::server::reply::{Answer, Refusal};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upsert {
-    points: Option<Vec<OnePoint>>,
+    points: Option<List<OnePoint>>,
     batch: Option<Columns>,
     #[serde(default)]
     #[allow(dead_code)]
@@ -43,8 +44,8 @@ struct OnePoint {
 #[serde(deny_unknown_fields)]
 struct Columns {
     ids: Vec<Id>,
-    vectors: Form<Vec<Numbers>, Entries<Vec<Numbers>>>,
-    payloads: Option<Vec<Option<StrictMap>>>,
+    vectors: Form<List<Numbers>, Entries<List<Numbers>>>,
+    payloads: Option<List<Option<StrictMap>>>,
 }
 
 /// Which points are stored: all, those that are not there, or those that are.
@@ -64,20 +65,20 @@ impl Columns {
             false => Err(Refusal::bad(format!("batch_rows: {found} {what} for {n} ids"))),
         };
         let mut vectors: Vec<Vector> = match self.vectors {
-            Form::Short(rows) => {
+            Form::Short(List(rows)) => {
                 check("vectors", rows.len())?;
                 rows.into_iter().map(Form::Short).collect()
             }
             Form::Object(Entries(columns)) => {
                 let mut named = vec![Vec::new(); n];
-                for (name, rows) in columns {
+                for (name, List(rows)) in columns {
                     check(&format!("vectors {name:?}"), rows.len())?;
                     named.iter_mut().zip(rows).for_each(|(own, row)| own.push((name.clone(), row)));
                 }
                 named.into_iter().map(|own| Form::Object(Entries(own))).collect()
             }
         };
-        let mut payloads = self.payloads.unwrap_or_else(|| vec![None; n]);
+        let mut payloads = self.payloads.map_or_else(|| vec![None; n], |List(payloads)| payloads);
         check("payloads", payloads.len())?;
         let of_each = self.ids.into_iter().zip(vectors.drain(..)).zip(payloads.drain(..));
         Ok(of_each.map(|((id, vector), payload)| OnePoint { id, vector, payload }).collect())
@@ -90,7 +91,7 @@ impl Columns {
 /// `points_missing`, `batch_rows`; those of `rights`, of vectors and of the engine.
 pub fn upsert(call: &Call<'_>, collection: &Collection, given: Upsert) -> Result<(), Refusal> {
     let points = match (given.points, given.batch) {
-        (Some(points), None) => points,
+        (Some(List(points)), None) => points,
         (None, Some(batch)) => batch.points()?,
         _ => return Err(Refusal::bad("points_missing: expected either points or batch")),
     };

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::engine::query::{GroupQuery, Kind, Lookup, MatrixQuery, Prefetch, Query};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::filter::Filter;
+use crate::server::pace;
 use crate::server::qdrant::query::kind::kind;
 use crate::server::qdrant::query::node::Node;
 
@@ -108,7 +109,10 @@ impl Source<'_> {
             let message = format!("searches: {n} queries, limit {limit}");
             return Err(Error::new(ErrorKind::Limit, "batch_size", message));
         }
-        searches.each("queries", |node| self.one(node))
+        searches.each("queries", |node| {
+            pace::give_way();
+            self.one(node)
+        })
     }
 
     /// The body of `POST /collections/{collection}/points/query/groups`.
