@@ -128,11 +128,8 @@ mod tests {
         let (held, is_read) = (runtime.block_on(turn("ann")), Arc::new(AtomicBool::default()));
         let own = Arc::clone(&is_read);
         let text = serde_json::to_string(&vec![1; 1000]).unwrap();
-        let waits = runtime.block_on(async {
-            let mut waits = Box::pin(turn("ben"));
-            assert!(is_pending(&mut waits), "ann has the only worker");
-            waits
-        });
+        let mut waits = Box::pin(turn("ben"));
+        runtime.block_on(async { assert!(is_pending(&mut waits), "ann has the only worker") });
         let reading = thread::spawn(move || {
             let read = || serde_json::from_str::<List<u32>>(&text);
             let (read, held, waited_s) = giving_way(held, read);
