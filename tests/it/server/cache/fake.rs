@@ -280,12 +280,15 @@ fn streamed(
             events.push(json!({"id": "u", "choices": [], "usage": {"total_tokens": 7}}));
         }
     }
+    if model == "endless" {
+        let mut first = events.iter().take(3);
+        // Who left before the third is found out afterwards, as all others are.
+        let _ = first.try_for_each(|event| chunk(stream, &format!("data: {event}\n\n")));
+        until_left(stream, state);
+        return None;
+    }
     for (i, event) in events.iter().enumerate() {
         if i == 3 && model == "cut" {
-            return None;
-        }
-        if i == 3 && model == "endless" {
-            until_left(stream, state);
             return None;
         }
         chunk(stream, &format!("data: {event}\n\n"))?;
