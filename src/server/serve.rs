@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rayon::ThreadPool;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 use tokio::time::{sleep, timeout};
@@ -37,6 +37,9 @@ use crate::server::moment::Clock;
 use crate::server::upkeep;
 use crate::server::watched::{Phase, Watched};
 use crate::server::work::Work;
+
+/// Connections that the system holds until they are taken in: whoever comes beyond them tries again a second later.
+const BACKLOG: u32 = 1024;
 
 /// How long a connection that could not be accepted is not tried again: the system has no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -118,7 +121,7 @@ impl Server {
         let socket = |error: std::io::Error| {
             Error::new(ErrorKind::Io, "bind", format!("cannot listen at {bind}: {error}"))
         };
-        let listener = runtime.block_on(TcpListener::bind(bind)).map_err(socket)?;
+        let listener = runtime.block_on(async { listen(bind) }).map_err(socket)?;
         let address = listener.local_addr().map_err(socket)?;
         let handle = runtime.handle().clone();
         let wake = move || drop(handle.spawn(async {}));
@@ -233,6 +236,16 @@ fn open_all(shared: &Shared) {
         }
     }
     shared.is_ready.store(true, Ordering::Relaxed);
+}
+
+/// Takes a port, with room for a burst of connections.
+fn listen(bind: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if bind.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that ended can be started again at once.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(bind)?;
+    socket.listen(BACKLOG)
 }
 
 async fn accept(
