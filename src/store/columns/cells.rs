@@ -87,6 +87,15 @@ impl Cells {
         (*self.codes.get(slot)? > 0).then(|| self.keys[slot])
     }
 
+    fn is_in(&self, slot: u32, keys: &RangeInclusive<i64>) -> bool {
+        self.key(slot).is_some_and(|key| keys.contains(&key))
+    }
+
+    /// The same of some keys, which are ascending.
+    fn is_one(&self, slot: u32, keys: &[i64]) -> bool {
+        self.key(slot).is_some_and(|key| keys.binary_search(&key).is_ok())
+    }
+
     /// Gives a slot its key, in the place of any other.
     pub fn set(&mut self, slot: u32, key: i64) {
         self.clear(slot);
@@ -186,8 +195,7 @@ impl Cells {
     /// either are few; otherwise one byte per slot is read.
     pub fn range(&self, keys: &RangeInclusive<i64>, within: &RoaringBitmap) -> RoaringBitmap {
         if within.len() < self.n_one_by_one() {
-            let is_in = |slot: &u32| self.key(*slot).is_some_and(|key| keys.contains(&key));
-            return sorted(within.iter().filter(is_in));
+            return sorted(within.iter().filter(|&slot| self.is_in(slot, keys)));
         }
         let (whole, listed) = self.in_range(keys);
         self.slots_of(&whole, listed, within)
@@ -196,9 +204,7 @@ impl Cells {
     /// The slots of `within` whose key is one of `keys`, which are ascending: as [`Cells::range`] for each, in one go.
     pub fn any(&self, keys: &[i64], within: &RoaringBitmap) -> RoaringBitmap {
         if within.len() < self.n_one_by_one() {
-            let is_one =
-                |slot: &u32| self.key(*slot).is_some_and(|key| keys.binary_search(&key).is_ok());
-            return sorted(within.iter().filter(is_one));
+            return sorted(within.iter().filter(|&slot| self.is_one(slot, keys)));
         }
         let (whole, listed) = self.of_any(keys);
         self.slots_of(&whole, listed, within)
@@ -229,8 +235,8 @@ impl Cells {
         }
         let checked = cut.check.into_iter().filter(|&code| code > 0);
         checked.for_each(|code| self.list(code, keys, &mut listed));
-        let is_in = |slot: &u32| self.key(*slot).is_some_and(|key| keys.contains(&key));
-        listed.extend(self.lists.since.iter().copied().filter(is_in));
+        let since = self.lists.since.iter().copied();
+        listed.extend(since.filter(|&slot| self.is_in(slot, keys)));
         (whole, listed)
     }
 
@@ -248,9 +254,8 @@ impl Cells {
                 self.list(code as u8, &(key..=key), &mut listed);
             }
         }
-        let is_one =
-            |slot: &u32| self.key(*slot).is_some_and(|key| keys.binary_search(&key).is_ok());
-        listed.extend(self.lists.since.iter().copied().filter(is_one));
+        let since = self.lists.since.iter().copied();
+        listed.extend(since.filter(|&slot| self.is_one(slot, keys)));
         (whole, listed)
     }
 
@@ -266,9 +271,9 @@ impl Cells {
 
     /// Adds the slots of a cell whose keys are all in `keys`, of those that its list says.
     fn list_all(&self, code: u8, keys: &RangeInclusive<i64>, out: &mut Vec<u32>) {
-        let is_in = |slot: &u32| self.key(*slot).is_some_and(|key| keys.contains(&key));
+        let listed = self.listed(code).iter().copied();
         match self.lists.is_changed {
-            true => out.extend(self.listed(code).iter().copied().filter(is_in)),
+            true => out.extend(listed.filter(|&slot| self.is_in(slot, keys))),
             false => out.extend_from_slice(self.listed(code)),
         }
     }
