@@ -87,7 +87,6 @@ mod sample;
 mod scroll;
 mod seal;
 mod search;
-mod set_bits;
 mod settings;
 mod space;
 mod spaces;
@@ -97,6 +96,7 @@ mod stored;
 mod tenants;
 mod together;
 mod told;
+mod unpacked;
 mod values;
 mod write;
 

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use crate::core::bits::Bits;
 use crate::core::limits::KNOWN_SETS_BYTES;
-use crate::engine::set_bits::{set_bits, set_list};
+use crate::engine::unpacked::{set_bits, set_list};
 use crate::error::Result;
 use crate::index::tree::skeleton::MAX_LIST;
 use crate::index::tree::{Run, Skeleton, Tree};
