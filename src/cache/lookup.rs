@@ -129,7 +129,7 @@ pub struct Miss {
     /// Why.
     pub reason: Reason,
     /// The nearest entry that was young enough, with its cosine; in a partition of more than a few entries, where it is farther than
-    /// threshold and margin, perhaps one of the next.
+    /// threshold and margin, perhaps one of the next, and none if the first few of these were too old.
     pub nearest: Option<(EntryId, f32)>,
     /// The least cosine that would have done.
     pub threshold: f32,
