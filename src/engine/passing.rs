@@ -93,7 +93,8 @@ struct Held {
     n_new: usize,
 }
 
-/// Sets come at most so many before the bytes of all are counted again: they grow by what is made of them.
+/// Sets come at least so many before the bytes of all are counted again, as they grow by what is made of them; and a quarter of
+/// those there are, so that counting costs each of them a few looks.
 const COUNTED_EVERY: usize = 64;
 
 impl KnownSets {
@@ -106,7 +107,7 @@ impl KnownSets {
     pub fn put(&self, key: Key, set: &Arc<Passing>) {
         let mut held = self.held.lock().expect("no holder panics");
         held.n_new += 1;
-        if held.n_new == COUNTED_EVERY {
+        if held.n_new >= COUNTED_EVERY.max(held.sets.len() / 4) {
             held.n_new = 0;
             let n_bytes: u64 =
                 held.sets.iter().map(|(key, set)| set.n_bytes() + key.2.len() as u64).sum();

@@ -105,21 +105,18 @@ struct Evaluation<'a> {
     read_for: BTreeSet<String>,
 }
 
-impl Evaluation<'_> {
+impl<'a> Evaluation<'a> {
     /// What is known of the slots of `within`, without payloads.
     fn filter(&mut self, filter: &Filter, within: &RoaringBitmap) -> Result<Known> {
         let mut left = Left { sure: Cow::Borrowed(within), unsure: RoaringBitmap::new() };
-        let estimated = |must| Ok((estimate_condition(must, self.columns, within.len())?, must));
-        let mut musts = filter.must.iter().map(estimated).collect::<Result<Vec<_>>>()?;
-        musts.sort_by(|(a, _), (b, _)| a.order(b));
         // Of several wide conditions, marks are combined before a set is made of what is left.
-        let mut marks: Option<Marked> = None;
+        let mut marks: Option<Marked<'a>> = None;
         let is_one = filter.must.len() + filter.must_not.len() == 1;
-        for (_, must) in musts {
-            if let (false, Some(marked)) = (is_one, self.mark(must, &left)?) {
+        for must in self.in_order(&filter.must, within.len())? {
+            if !is_one && let Some(marked) = self.mark(must, &left)? {
                 match &mut marks {
                     None => marks = Some(marked),
-                    Some(marks) => marks.and(&marked),
+                    Some(marks) => marks.and(marked),
                 }
                 continue;
             }
@@ -135,7 +132,7 @@ impl Evaluation<'_> {
             if let Some(marks) = &mut marks
                 && let Some(marked) = self.mark(must_not, &left)?
             {
-                marks.and_not(&marked);
+                marks.and_not(marked);
                 continue;
             }
             left = left.and_marked(marks.take());
@@ -152,6 +149,21 @@ impl Evaluation<'_> {
             left = left.and(known);
         }
         Ok(Known { sure: left.sure.into_owned(), unsure: left.unsure })
+    }
+
+    /// Conditions that all hold, the one that is asked first before the others.
+    fn in_order<'f>(
+        &self,
+        conditions: &'f [Condition],
+        n_within: u64,
+    ) -> Result<Vec<&'f Condition>> {
+        if let [_] | [] = conditions {
+            return Ok(conditions.iter().collect());
+        }
+        let estimated = |one| Ok((estimate_condition(one, self.columns, n_within)?, one));
+        let mut all = conditions.iter().map(estimated).collect::<Result<Vec<_>>>()?;
+        all.sort_by(|(a, _), (b, _)| a.order(b));
+        Ok(all.into_iter().map(|(_, one)| one).collect())
     }
 
     /// What is known of at least so many of the conditions.
@@ -214,7 +226,7 @@ impl Evaluation<'_> {
     }
 
     /// Marks the slots that pass a condition on a field, where that is worth while for what is left.
-    fn mark(&mut self, condition: &Condition, left: &Left<'_>) -> Result<Option<Marked>> {
+    fn mark(&mut self, condition: &Condition, left: &Left<'_>) -> Result<Option<Marked<'a>>> {
         let Condition::Field(path, test) = condition else { return Ok(None) };
         let n_left = left.sure.len() + left.unsure.len();
         if n_left < self.points.live().len() / FEW {
@@ -257,7 +269,7 @@ impl<'a> Left<'a> {
         Cow::Owned(&*self.sure | &self.unsure)
     }
 
-    fn and_marked(self, marked: Option<Marked>) -> Left<'a> {
+    fn and_marked(self, marked: Option<Marked<'_>>) -> Left<'a> {
         let Some(marked) = marked else { return self };
         let known = Known::from(marked.within(&self.possible()));
         self.and(known)

@@ -47,7 +47,7 @@ pub(super) fn ask(field: &Field, test: &Test, within: &RoaringBitmap, rows: &mut
 
 /// Marks the slots that pass, if marks say it exactly, and if they are not too few to be listed; `rows` counts the slots that
 /// are looked at.
-pub(super) fn mark(field: &Field, test: &Test, rows: &mut u64) -> Option<Marked> {
+pub(super) fn mark<'a>(field: &'a Field, test: &Test, rows: &mut u64) -> Option<Marked<'a>> {
     let Test::Any(property) = test else { return None };
     let column = best(field, property)?;
     let n_slots = match column {

@@ -14,6 +14,7 @@ mod field;
 mod parse;
 pub mod plain;
 mod shape;
+mod simple;
 #[cfg(test)]
 mod tests;
 

@@ -25,6 +25,11 @@ impl Filter {
     /// `filter_key`, `filter_type` and `filter_value` name the place, what was expected and what was received;
     /// `filter_size` and `filter_values` the limit; `path_invalid` as in [`Path`].
     pub fn from_json(value: &Value) -> Result<Self> {
+        Self::as_written(value).map(Self::simplified)
+    }
+
+    /// The same with every condition as it stands there.
+    pub(super) fn as_written(value: &Value) -> Result<Self> {
         Reader { n_conditions: 0, depth: 0 }.filter(Node { value, parent: None, step: Step::Root })
     }
 }

@@ -1,6 +1,6 @@
-//! One sortable key per slot, cut into at most 255 cells of about equal depth. A wide range is a look at one byte per slot; of the
-//! one or two cells that a bound cuts, and of all cells of a narrow range, the slots are listed by key when they are first
-//! asked for.
+//! One sortable key per slot, cut into at most 255 cells of about equal depth. A wide range is a look at one byte per slot, less what
+//! the one or two cells have beyond it that a bound cuts ([`Beyond`]); of these, and of all cells of a narrow range, the slots are
+//! listed by key when they are first asked for.
 //!
 //! Paper: SQUASH (arXiv 2502.01528), the quantised attribute index; here each cell knows its least and greatest key, and
 //! a value that fills a cell has it alone.
@@ -16,6 +16,10 @@ use crate::error::Result;
 use crate::store::columns::bytes::{Reader, put_count, set_of};
 use crate::store::columns::group::{ByCode, Group};
 use crate::store::columns::marked::{Marked, has_all, sorted};
+
+mod beyond;
+
+pub use beyond::Beyond;
 
 /// Cells that a cut aims at; heavy values can double their number, and a code is one byte.
 const CELLS: usize = 120;
@@ -197,8 +201,11 @@ impl Cells {
         if within.len() < self.n_one_by_one() {
             return sorted(within.iter().filter(|&slot| self.is_in(slot, keys)));
         }
-        let (whole, listed) = self.in_range(keys);
-        self.slots_of(&whole, listed, within)
+        let cut = self.place(keys);
+        if cut.n_inside > self.n_codes() / NARROW {
+            return self.mark_range(keys).within(within);
+        }
+        self.slots_of(&ByteSet::default(), self.in_narrow(keys, &cut), within)
     }
 
     /// The slots of `within` whose key is one of `keys`, which are ascending: as [`Cells::range`] for each, in one go.
@@ -210,37 +217,42 @@ impl Cells {
         self.slots_of(&whole, listed, within)
     }
 
-    /// Marks what [`Cells::range`] finds among all slots.
-    pub fn mark_range(&self, keys: &RangeInclusive<i64>) -> Marked {
-        let (whole, listed) = self.in_range(keys);
-        self.marked(&whole, listed)
+    /// Marks what [`Cells::range`] finds among all slots: of a wide range its cells, less what they have beyond it.
+    pub fn mark_range(&self, keys: &RangeInclusive<i64>) -> Marked<'_> {
+        let cut = self.place(keys);
+        if cut.n_inside <= self.n_codes() / NARROW {
+            let listed = self.in_narrow(keys, &cut);
+            return self.marked(&ByteSet::default(), listed);
+        }
+        // Cells that lie between are inside or empty.
+        let (first, last) = cut.inside.expect("cells with slots");
+        let checked = || cut.check.into_iter().filter(|&code| code > 0);
+        let (first, last) =
+            checked().fold((first, last), |(a, b), code| (a.min(code), b.max(code)));
+        let beyond = Beyond { cells: self, keys: keys.clone(), cut: cut.check };
+        Marked::between(&self.codes, &(first..=last), beyond)
     }
 
     /// Marks what [`Cells::any`] finds among all slots.
-    pub fn mark_any(&self, keys: &[i64]) -> Marked {
+    pub fn mark_any(&self, keys: &[i64]) -> Marked<'_> {
         let (whole, listed) = self.of_any(keys);
         self.marked(&whole, listed)
     }
 
-    /// Cells of which all slots have a key in `keys`, and slots of the others that have one.
-    fn in_range(&self, keys: &RangeInclusive<i64>) -> (ByteSet, Vec<u32>) {
-        let cut = self.place(keys);
-        let (mut whole, mut listed) = (ByteSet::default(), Vec::new());
-        let is_wide = cut.n_inside > self.n_codes() / NARROW;
+    /// The slots with a key in a range that few have.
+    fn in_narrow(&self, keys: &RangeInclusive<i64>, cut: &Cut) -> Vec<u32> {
+        let mut listed = Vec::new();
         if let Some((first, last)) = cut.inside {
-            (first..=last).for_each(|code| match is_wide {
-                true => whole.insert(code),
-                false => self.list_all(code, keys, &mut listed),
-            });
+            (first..=last).for_each(|code| self.list_all(code, keys, &mut listed));
         }
         let checked = cut.check.into_iter().filter(|&code| code > 0);
         checked.for_each(|code| self.list(code, keys, &mut listed));
         let since = self.lists.since.iter().copied();
         listed.extend(since.filter(|&slot| self.is_in(slot, keys)));
-        (whole, listed)
+        listed
     }
 
-    /// The same of some keys, which are ascending.
+    /// Cells of which all slots have one of some keys, which are ascending, and slots of the others that have one.
     fn of_any(&self, keys: &[i64]) -> (ByteSet, Vec<u32>) {
         let (mut whole, mut listed) = (ByteSet::default(), Vec::new());
         for &key in keys {
@@ -269,6 +281,12 @@ impl Cells {
         self.lists.by_code.get_or_init(|| ByCode::of(&self.codes)).slots(code)
     }
 
+    /// The same by key.
+    fn group(&self, code: u8) -> &Group {
+        let group = &self.lists.groups[usize::from(code) - 1];
+        group.get_or_init(|| Group::of(self.listed(code), &self.keys))
+    }
+
     /// Adds the slots of a cell whose keys are all in `keys`, of those that its list says.
     fn list_all(&self, code: u8, keys: &RangeInclusive<i64>, out: &mut Vec<u32>) {
         let listed = self.listed(code).iter().copied();
@@ -280,9 +298,7 @@ impl Cells {
 
     /// Adds the slots of a cell whose key is in `keys`, of those that its list says.
     fn list(&self, code: u8, keys: &RangeInclusive<i64>, out: &mut Vec<u32>) {
-        let group = self.lists.groups[usize::from(code) - 1]
-            .get_or_init(|| Group::of(self.listed(code), &self.keys));
-        let found = group.range(keys);
+        let found = self.group(code).range(keys);
         if self.lists.is_changed {
             let is_so = |&(slot, key): &(u32, i64)| self.key(slot) == Some(key);
             out.extend(found.filter(is_so).map(|(slot, _)| slot));
@@ -307,7 +323,7 @@ impl Cells {
         self.marked(whole, listed).within(within)
     }
 
-    fn marked(&self, whole: &ByteSet, listed: Vec<u32>) -> Marked {
+    fn marked(&self, whole: &ByteSet, listed: Vec<u32>) -> Marked<'static> {
         let mut marked = Marked::of(&self.codes, whole);
         listed.into_iter().for_each(|slot| marked.mark(slot));
         marked

@@ -133,6 +133,16 @@ impl Dictionary {
         all
     }
 
+    /// Calls `visit` with every slot of each of these words.
+    pub fn each_slot(&self, ids: &[u32], mut visit: impl FnMut(u32)) {
+        for slots in ids.iter().filter_map(|&id| self.slots(id)) {
+            match slots {
+                Slots::One(slot) => visit(*slot),
+                Slots::Many(many) => many.iter().for_each(&mut visit),
+            }
+        }
+    }
+
     /// The slots of `within` that hold the word of this number.
     pub fn intersection(&self, id: u32, within: &RoaringBitmap) -> RoaringBitmap {
         match self.slots(id) {

@@ -68,6 +68,13 @@ impl Group {
         self.slots[start..end].iter().copied().zip(self.keys[start..end].iter().copied())
     }
 
+    /// The slots whose key is not in a range.
+    pub fn outside(&self, range: &RangeInclusive<i64>) -> impl Iterator<Item = u32> {
+        let start = self.keys.partition_point(|key| key < range.start());
+        let end = start + self.keys[start..].partition_point(|key| key <= range.end());
+        self.slots[..start].iter().chain(&self.slots[end..]).copied()
+    }
+
     /// Bytes held.
     pub fn n_bytes(&self) -> usize {
         size_of_val(&*self.keys) + size_of_val(&*self.slots)

@@ -17,8 +17,15 @@ const FEW: u64 = 16;
 /// And by this factor than all slots.
 const FEW_OF_ALL: u64 = 128;
 
-/// The part of all slots, as a divisor, from which on those of several strings are found by a byte per slot.
+/// The part of all slots, as a divisor, from which on those of several strings are marked.
+const MARKED: u64 = 256;
+
+/// The part from which on they are found by a byte per slot; their sets are read to mark fewer.
 const WIDE: u64 = 64;
+
+/// The part up to which they are read where many slots have several strings, which no byte tells: larger sets are joined as they
+/// are.
+const READ: u64 = 8;
 
 /// From so many slots per string on, sets are intersected to count; the strings of fewer are looked up.
 const SLOTS_PER_WORD: u64 = 256;
@@ -117,15 +124,23 @@ impl KeywordColumn {
 
     /// Marks the slots that have a string of one of these numbers, which are ascending; none where the sets of these strings
     /// say it as well: of few slots, or of many that have several strings.
-    pub fn mark_any(&self, ids: &[u32]) -> Option<Marked> {
-        let n_many = self.only.len() as u64 / WIDE;
-        if self.at_most(ids) <= n_many || self.several.len() as u64 > n_many {
+    pub fn mark_any(&self, ids: &[u32]) -> Option<Marked<'static>> {
+        let last_several = self.several.last_key_value().map_or(0, |(slot, _)| *slot as usize + 1);
+        let n_room = self.only.len().max(last_several);
+        let (n_slots, n_found) = (n_room as u64, self.at_most(ids));
+        let is_several = self.several.len() as u64 > n_slots / WIDE;
+        if n_found <= n_slots / MARKED || is_several && n_found > n_slots / READ {
             return None;
+        }
+        if is_several || n_found <= n_slots / WIDE {
+            let mut marked = Marked::none(n_room);
+            self.words.each_slot(ids, |slot| marked.mark(slot));
+            return Some(marked);
         }
         let n_of = |id| self.words.n_slots(id);
         let short = self.short.get_or_init(|| Short::of(&self.only, self.words.n_ids(), n_of));
         let (mut marked, long) = short.mark(ids);
-        self.words.union(&long).iter().for_each(|slot| marked.mark(slot));
+        self.words.each_slot(&long, |slot| marked.mark(slot));
         let is_one = |id: &u32| ids.binary_search(id).is_ok();
         let several = self.several.iter().filter(|(_, own)| own.iter().any(is_one));
         several.for_each(|(slot, _)| marked.mark(*slot));

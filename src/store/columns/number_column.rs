@@ -84,7 +84,7 @@ impl NumberColumn {
     }
 
     /// Marks the slots with a number in the interval.
-    pub fn mark_range(&self, interval: &Interval<Number>) -> Marked {
+    pub fn mark_range(&self, interval: &Interval<Number>) -> Marked<'_> {
         let keys = self.layout.keys(interval);
         let mut marked = keys.map_or_else(Marked::default, |keys| self.cells.mark_range(&keys));
         self.mark_beside(&mut marked, |number| interval.contains(number));
@@ -93,7 +93,7 @@ impl NumberColumn {
 
     /// Marks the slots with one of these numbers, which are ascending, written as a whole number; none of floats, where that is
     /// not known without one more set.
-    pub fn mark_any(&self, wholes: &[i64]) -> Option<Marked> {
+    pub fn mark_any(&self, wholes: &[i64]) -> Option<Marked<'_>> {
         if self.layout == Layout::Float {
             return None;
         }
@@ -102,7 +102,7 @@ impl NumberColumn {
         Some(marked)
     }
 
-    fn mark_beside(&self, marked: &mut Marked, is_wanted: impl Fn(&Number) -> bool) {
+    fn mark_beside(&self, marked: &mut Marked<'_>, is_wanted: impl Fn(&Number) -> bool) {
         let found = self.beside.iter().filter(|(_, numbers)| numbers.iter().any(&is_wanted));
         found.for_each(|(slot, _)| marked.mark(*slot));
     }

@@ -22,6 +22,50 @@ fn the_one_spelling_is_read_back_and_passes_the_same_points() {
 }
 
 #[test]
+fn fewer_conditions_pass_the_same_points() {
+    let mut n_fewer = 0;
+    for seed in 0..30 {
+        let (world, mut choices) = (world(seed, true), Choices::new(7000 + seed));
+        for _ in 0..200 {
+            // Several at one path are what may become one.
+            let some: Vec<Value> = (0..4).map(|_| choices.condition(0)).collect();
+            let json = match choices.below(3) {
+                0 => choices.filter(3),
+                1 => json!({"should": some}),
+                _ => json!({"must": [choices.condition(1), {"should": some}]}),
+            };
+            let written = Filter::as_written(&json).unwrap();
+            let fewer = filter(&json);
+            assert_eq!(world.plainly(&fewer), world.plainly(&written), "seed {seed}: {json}");
+            assert_eq!(fewer.clone().simplified(), fewer, "seed {seed}: {json}");
+            n_fewer += u32::from(fewer != written);
+        }
+    }
+    assert!(n_fewer > 500, "{n_fewer}");
+}
+
+#[test]
+fn one_of_some_values_is_one_condition() {
+    let is = |key: &str, value: Value| json!({"key": key, "match": {"value": value}});
+    let (a, b) = (is("a", json!("x")), is("a", json!("y")));
+    let any = json!({"must": {"key": "a", "match": {"any": ["x", "y"]}}});
+    for same in [json!({"should": [a, b]}), json!({"must": {"should": [b, a, b]}})] {
+        assert_eq!(filter(&same), filter(&any), "{same}");
+    }
+    let apart = json!({"should": [a, is("a", json!(1)), is("b", json!("x")), b]});
+    assert_eq!(filter(&apart).should.len(), 3);
+    let many: Vec<Value> = (0..1000)
+        .map(|n| {
+            let values: Vec<String> = (0..20).map(|i| format!("{n} {i}")).collect();
+            json!({"key": "a", "match": {"any": values}})
+        })
+        .collect();
+    let many = filter(&json!({"should": many}));
+    assert!(many.should.len() > 1, "a list that is too long could not be read back");
+    assert_eq!(Filter::from_json(&many.to_json()).unwrap().key(), many.key());
+}
+
+#[test]
 fn order_and_repetition_do_not_change_the_key() {
     for seed in 0..300 {
         let mut choices = Choices::new(6000 + seed);

@@ -59,6 +59,20 @@ fn ranges_after_any_history_are_those_of_the_keys() {
             let both = &expected & &within;
             assert_eq!(cells.range(&keys, &within), both, "seed {seed}: {keys:?}");
             assert!(cells.at_most(&keys) >= expected.len(), "seed {seed}: {keys:?}");
+            let other = key(seed + 400, n)..=key(seed + 400, 2 * n + 1);
+            let of = |marked: &dyn Fn(&i64) -> bool| -> RoaringBitmap {
+                let own = model.iter().filter(|(slot, key)| within.contains(**slot) && marked(key));
+                own.map(|(slot, _)| *slot).collect()
+            };
+            let (own, others) = (cells.mark_range(&keys), cells.mark_range(&other));
+            let mut both = own.clone();
+            both.and(others.clone());
+            let expected_both = of(&|key| keys.contains(key) && other.contains(key));
+            assert_eq!(both.within(&within), expected_both, "{seed}: {keys:?} {other:?}");
+            let mut without = own;
+            without.and_not(others);
+            let expected_without = of(&|key| keys.contains(key) && !other.contains(key));
+            assert_eq!(without.within(&within), expected_without, "{seed}: {keys:?} {other:?}");
             let mut some: Vec<i64> = (0..n % 7).map(|i| key(seed, n + i)).collect();
             some.sort_unstable();
             some.dedup();
