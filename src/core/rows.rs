@@ -206,7 +206,9 @@ impl Rows {
     /// A copy of the rows with these numbers, in their order.
     pub fn picked(&self, rows: &[usize]) -> Self {
         fn of<T: Copy>(values: &[T], rows: &[usize], dim: usize) -> Slab<T> {
-            rows.iter().flat_map(|&row| &values[row * dim..(row + 1) * dim]).copied().collect()
+            let mut out = Vec::with_capacity(rows.len() * dim);
+            rows.iter().for_each(|&row| out.extend_from_slice(&values[row * dim..(row + 1) * dim]));
+            out.into()
         }
         let values = match &self.values {
             Values::F32(values) => Values::F32(of(values, rows, self.dim)),

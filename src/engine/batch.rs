@@ -6,16 +6,12 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use crate::backend::cpu::Cpu;
-use crate::core::allow::Allow;
 use crate::core::rows::Rows;
-use crate::engine::near::{Near, NearFound, n_reranked};
+use crate::engine::near::{Near, NearFound};
 use crate::engine::space::{Plan, Space, SpaceFound, Wanted, Who};
 use crate::engine::together::One;
 use crate::error::Result;
 use crate::plan::cost::{Choice, Company, Way};
-
-/// Ways in which queries of different sets are answered together.
-const JOINT: [Way; 2] = [Way::CodedInBlocks, Way::TreeTogether];
 
 /// Queries of one set.
 pub(super) struct Asked<'a> {
@@ -44,7 +40,10 @@ impl Space {
         asked: &[Asked<'_>],
         wanted: Wanted,
     ) -> Result<Vec<Answered>> {
-        if asked.len() > 1 || asked.iter().any(|one| one.queries.n_rows() > 1) {
+        let is_many = asked.len() > 1 || asked.iter().any(|one| one.queries.n_rows() > 1);
+        let is_near =
+            |one: &Asked<'_>| !self.planned(one.who, wanted, Company::NONE).choice.way.is_exact();
+        if is_many && asked.iter().any(is_near) {
             self.measure_together()?;
         }
         if let [one] = asked {
@@ -52,22 +51,15 @@ impl Space {
             return Ok(vec![self.alone(backend, one, plan, wanted.k)?]);
         }
         let plans = self.plans(backend, asked, wanted);
-        let of_way = |way: Way| -> Vec<usize> {
-            (0..asked.len()).filter(|&i| plans[i].choice.way == way).collect()
-        };
-        let joint = JOINT.map(of_way);
-        let alone: Vec<usize> =
-            (0..asked.len()).filter(|&i| !JOINT.contains(&plans[i].choice.way)).collect();
-        let all_joint = || -> Result<Vec<Vec<Answered>>> {
-            joint.iter().map(|some| self.joint(backend, asked, (some, &plans), wanted.k)).collect()
-        };
+        let (joint, alone): (Vec<usize>, Vec<usize>) =
+            (0..asked.len()).partition(|&i| plans[i].choice.way == Way::CodedInBlocks);
+        let all_joint = || self.joint(backend, asked, (&joint, &plans), wanted.k);
         let all_alone = || -> Result<Vec<Answered>> {
             let of = |&i: &usize| self.alone(backend, &asked[i], plans[i].clone(), wanted.k);
             alone.par_iter().map(of).collect()
         };
         let (of_joint, of_alone) = backend.pool().install(|| rayon::join(all_joint, all_alone));
-        let numbers = joint.iter().flatten().chain(&alone);
-        let numbered = numbers.zip(of_joint?.into_iter().flatten().chain(of_alone?));
+        let numbered = joint.iter().chain(&alone).zip(of_joint?.into_iter().chain(of_alone?));
         let mut answered: Vec<Option<Answered>> = asked.iter().map(|_| None).collect();
         numbered.for_each(|(&i, own)| answered[i] = Some(own));
         Ok(answered.into_iter().map(|own| own.expect("a plan for each")).collect())
@@ -79,13 +71,12 @@ impl Space {
         let n_all = asked.iter().map(|one| one.queries.n_rows()).sum();
         let plan = |one, n| self.plan(backend, one, wanted, n);
         let mut plans: Vec<Plan> = asked.iter().map(|one| plan(one, n_all)).collect();
-        for way in JOINT {
-            let sizes = asked.iter().zip(&plans).filter(|(_, plan)| plan.choice.way == way);
-            let n_joint: usize = sizes.map(|(one, _)| one.queries.n_rows()).sum();
-            let own = plans.iter_mut().zip(asked).filter(|(plan, _)| plan.choice.way == way);
-            if n_joint < n_all {
-                own.for_each(|(own, one)| *own = plan(one, n_joint));
-            }
+        let is_joint = |plan: &Plan| plan.choice.way == Way::CodedInBlocks;
+        let sizes = asked.iter().zip(&plans).filter(|(_, plan)| is_joint(plan));
+        let n_joint: usize = sizes.map(|(one, _)| one.queries.n_rows()).sum();
+        if n_joint < n_all {
+            let own = plans.iter_mut().zip(asked).filter(|(plan, _)| is_joint(plan));
+            own.for_each(|(own, one)| *own = plan(one, n_joint));
         }
         plans
     }
@@ -101,7 +92,7 @@ impl Space {
     fn alone(&self, backend: &Cpu, one: &Asked<'_>, plan: Plan, k: usize) -> Result<Answered> {
         let began = Instant::now();
         let found = match plan.choice.way {
-            way if JOINT.contains(&way) => {
+            Way::CodedInBlocks => {
                 let asked = std::slice::from_ref(one);
                 let plans = std::slice::from_ref(&plan);
                 let found = self.joint(backend, asked, (&[0], plans), k)?;
@@ -114,7 +105,7 @@ impl Space {
         Ok(Answered { choice: plan.choice, found, n_together, seconds })
     }
 
-    /// Queries of some sets, all of one way, each thread with a share of them.
+    /// Queries of some sets, which go over the codes block by block, each thread with a share of them.
     fn joint(
         &self,
         backend: &Cpu,
@@ -122,20 +113,21 @@ impl Space {
         (joint, plans): (&[usize], &[Plan]),
         k: usize,
     ) -> Result<Vec<Answered>> {
-        let Some(&first) = joint.first() else { return Ok(Vec::new()) };
-        let (began, way) = (Instant::now(), plans[first].choice.way);
-        let every: Vec<u32> = match way {
-            Way::CodedInBlocks => (0..self.n_base()).collect(),
-            _ => Vec::new(),
-        };
-        let of = |&i: &usize| self.ones(&asked[i], &plans[i], (way, &every), k);
+        if joint.is_empty() {
+            return Ok(Vec::new());
+        }
+        let began = Instant::now();
+        let is_everyone = |&i: &usize| matches!(asked[i].who, Who::Everyone(_));
+        let n_listed = if joint.iter().any(is_everyone) { self.n_base() } else { 0 };
+        let every: Vec<u32> = (0..n_listed).collect();
+        let of = |&i: &usize| self.ones(&asked[i], &every, k);
         let all: Vec<One<'_>> = joint.iter().flat_map(of).collect();
-        let mut found = self.jointly(backend, way, &all)?.into_iter();
+        let mut found = self.jointly(backend, &all)?.into_iter();
         let mut answered = Vec::with_capacity(joint.len());
         for &i in joint {
             let one = &asked[i];
             let of_base = found.by_ref().take(one.queries.n_rows());
-            let of_base = of_base.map(|found| of_way(way, found)).collect();
+            let of_base = of_base.map(in_blocks).collect();
             let found = self.with_recent(backend, &one.queries, one.who, k, of_base)?;
             let (choice, n_together) = (plans[i].choice.clone(), all.len());
             answered.push(Answered { choice, found, n_together, seconds: 0.0 });
@@ -145,39 +137,22 @@ impl Space {
         Ok(answered)
     }
 
-    /// The queries of a set, as they are answered with others.
-    fn ones<'a>(
-        &self,
-        asked: &'a Asked<'_>,
-        plan: &Plan,
-        (way, every): (Way, &'a [u32]),
-        k: usize,
-    ) -> Vec<One<'a>> {
-        let (n_base, queries) = (self.n_base(), &*asked.queries);
-        let (allow, run, ef) = match (way, asked.who) {
-            (Way::CodedInBlocks, Who::Everyone(_)) => (Allow::All, every, n_reranked(k)),
-            (Way::CodedInBlocks, Who::Some(set)) => (Allow::All, set.run(n_base), n_reranked(k)),
-            (_, Who::Everyone(_)) => (Allow::All, every, plan.question.tree_ef),
-            (_, Who::Some(set)) => (Allow::Bits(set.bits(n_base)), every, plan.question.tree_ef),
+    /// The queries of a set, as they are answered with others; `every` has all places.
+    fn ones<'a>(&self, asked: &'a Asked<'_>, every: &'a [u32], k: usize) -> Vec<One<'a>> {
+        let queries = &*asked.queries;
+        let run = match asked.who {
+            Who::Everyone(_) => every,
+            Who::Some(set) => set.run(self.n_base()),
         };
-        let one = |q| One { query: (queries, q), allow, run, sizes: (k, ef) };
-        (0..queries.n_rows()).map(one).collect()
+        (0..queries.n_rows()).map(|q| One { query: (queries, q), run, k }).collect()
     }
 
-    fn jointly(&self, backend: &Cpu, way: Way, all: &[One<'_>]) -> Result<Vec<NearFound>> {
+    fn jointly(&self, backend: &Cpu, all: &[One<'_>]) -> Result<Vec<NearFound>> {
         let base = self.base.as_ref().expect("planned only where there is a base");
         let near = base.near.as_ref().expect("planned only where it was built");
         let codes = near.codes.as_ref().expect("planned only where there are codes");
-        let some = |some: &[One<'_>]| match way {
-            Way::CodedInBlocks => {
-                self.with_scratch(|scratch| Near::coded_in_blocks(codes, &base.raw, some, scratch))
-            }
-            _ => {
-                let lists = near.lists(self.n_base())?;
-                self.with_scratch(|scratch| {
-                    near.tree_together((codes, &base.raw), lists, some, scratch)
-                })
-            }
+        let some = |some: &[One<'_>]| {
+            self.with_scratch(|scratch| Near::coded_in_blocks(codes, &base.raw, some, scratch))
         };
         let chunks = all.par_chunks(all.len().div_ceil(n_threads(backend)));
         let found: Result<Vec<Vec<NearFound>>> =
@@ -186,9 +161,9 @@ impl Space {
     }
 }
 
-fn of_way(way: Way, found: NearFound) -> SpaceFound {
+fn in_blocks(found: NearFound) -> SpaceFound {
     let n_distances = Some(found.n_distances);
-    SpaceFound { neighbors: found.neighbors, way, n_distances }
+    SpaceFound { neighbors: found.neighbors, way: Way::CodedInBlocks, n_distances }
 }
 
 /// Threads of a backend.

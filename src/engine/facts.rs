@@ -71,7 +71,7 @@ pub struct VectorFacts {
     pub code_bytes: u64,
     /// Bytes of the codes that rule out for exact answers, as their backend keeps them.
     pub exact_code_bytes: u64,
-    /// Bytes of the clustering tree, path codes included, and the lists of batches once one made them.
+    /// Bytes of the clustering tree, path codes included.
     pub tree_bytes: u64,
     /// Bytes of the graph.
     pub graph_bytes: u64,

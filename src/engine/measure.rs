@@ -15,7 +15,7 @@ use crate::engine::space::listed;
 use crate::engine::together::{One, members};
 use crate::error::Result;
 use crate::index::graph::codes::Codes;
-use crate::index::tree::together::{Lists, Member, compare_all};
+use crate::index::tree::together::{Member, compare_all};
 use crate::plan::cost::{Costs, NearCosts, SHARES, TIMED_EF, TogetherCosts, TreeCosts};
 
 /// Listed rows that are timed.
@@ -124,67 +124,34 @@ pub(super) fn measure_together(base: &Base) -> Result<Option<TogetherCosts>> {
     let Some(codes) = &near.codes else { return Ok(None) };
     let (n_rows, mut scratch) = (base.rows().n_rows(), Scratches::default());
     let run: Vec<u32> = spread(n_rows, TIMED_ROWS).collect();
-    let of_query = warm_costs((base, codes), &run, &mut scratch)?;
-    let n_most = TIMED_RUNS[TIMED_RUNS.len() - 1];
-    let many = (n_rows >= n_most).then(|| Passing::new(spread(n_rows, n_most).collect()));
-    let far = far_runs(n_rows);
-    together_costs((base, near, codes), of_query, (&far, many), &mut scratch).map(Some)
+    let (_, warm_s) = warm_costs((base, codes), &run, &mut scratch)?;
+    let queries: Vec<usize> = spread(n_rows, TIMED_TOGETHER).map(|row| row as usize).collect();
+    let of = |&row: &usize| One { query: (base.rows(), row), run: &[], k: K };
+    let all: Vec<One<'_>> = queries.iter().map(of).collect();
+    let ready = members(codes, &base.raw, &all)?;
+    let (load_s, pair_s) = tile_costs(&far_runs(n_rows), codes, ready, &mut scratch)?;
+    Ok(Some(TogetherCosts { warm_s, load_s, pair_s }))
 }
 
-/// What queries take that are compared with the same codes, and what they take in lists if there are rows enough to tell.
-fn together_costs(
-    (base, near, codes): (&Base, &Near, &Codes),
-    (query_s, warm_s): (f64, f64),
-    (far, many): (&[Vec<u32>], Option<Passing>),
-    scratch: &mut Scratches,
-) -> Result<TogetherCosts> {
-    let (rows, raw) = (base.rows(), &base.raw);
-    let queries: Vec<usize> =
-        spread(rows.n_rows(), TIMED_TOGETHER).map(|row| row as usize).collect();
-    let all: Vec<One<'_>> = queries
-        .iter()
-        .map(|&row| One { query: (rows, row), allow: Allow::All, run: &[], sizes: (K, TIMED_EF) })
-        .collect();
-    let (n_all, ready) = (all.len(), members(codes, raw, &all)?);
-    let (load_s, pair_s) = tile_costs((far, n_all.div_ceil(4)), codes, ready, scratch)?;
-    let mut costs = TogetherCosts { warm_s, load_s, pair_s, lists: None };
-    if let Some(set) = many {
-        let Placed { tree, paths } = &near.placed;
-        let (run, skeleton) = set.skeleton(tree, paths, rows.n_rows() as u32)?;
-        let lists = Lists::new(run.clone(), skeleton.clone())?;
-        let mut n_looked = 0;
-        let all_s = least_seconds(|| {
-            let found = near.tree_together((codes, raw), &lists, &all, scratch)?;
-            n_looked = found.iter().map(|found| found.n_distances).sum();
-            Ok(())
-        })?;
-        let looked = (n_looked as f64 / n_all as f64).max(1.0);
-        let compare_s = looked * costs.row_s(n_all as f64 * looked / run.len() as f64);
-        let find_s = all_s / n_all as f64 - query_s - compare_s;
-        costs.lists = Some((looked, find_s.max(0.0)));
-    }
-    Ok(costs)
-}
-
-/// Seconds per row of making codes ready, and per row and query of comparing them.
+/// Seconds per row of making codes ready, and per row and query of comparing them: with a quarter of the queries, and with all, each
+/// over half of the runs, whose codes come from afar then.
 fn tile_costs(
-    (far, n_few): (&[Vec<u32>], usize),
+    far: &[Vec<u32>],
     codes: &Codes,
-    mut ready: Vec<Member<'_>>,
+    mut ready: Vec<Member>,
     scratch: &mut Scratches,
 ) -> Result<(f64, f64)> {
-    let n_all = ready.len();
-    let n_rows: usize = far.iter().map(Vec::len).sum();
-    let mut row_s = |n: usize| -> Result<f64> {
-        let all_s = least_seconds(|| {
-            far.iter().for_each(|run| {
-                compare_all(run, codes, &mut ready[..n], &mut scratch.tiles);
-            });
-            Ok(())
-        })?;
-        Ok(all_s / n_rows as f64)
+    let (n_few, n_all) = (ready.len().div_ceil(4), ready.len());
+    let mut row_s = |runs: &[Vec<u32>], n: usize| {
+        let of = |run: &Vec<u32>| {
+            let began = Instant::now();
+            compare_all(run, codes, &mut ready[..n], &mut scratch.tiles);
+            began.elapsed().as_secs_f64() / run.len() as f64
+        };
+        runs.iter().map(of).fold(f64::INFINITY, f64::min)
     };
-    let (few_s, all_s) = (row_s(n_few)?, row_s(n_all)?);
+    let (for_few, for_all) = far.split_at(far.len() / 2);
+    let (few_s, all_s) = (row_s(for_few, n_few), row_s(for_all, n_all));
     let pair_s = ((all_s - few_s) / (n_all - n_few).max(1) as f64).max(1e-11);
     Ok(((few_s - pair_s * n_few as f64).max(1e-11), pair_s))
 }

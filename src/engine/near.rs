@@ -1,7 +1,6 @@
 //! What near answers come from: codes of four bits, the graph and the tree; and how wide a beam has to be.
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -21,7 +20,7 @@ use crate::index::graph::codes::Codes;
 use crate::index::graph::distances::Distances;
 use crate::index::graph::raw::RawRows;
 use crate::index::graph::{BuildParams, Ended, Graph, MAX_EF, Scratch, SearchParams};
-use crate::index::tree::together::{Lists, Tiles};
+use crate::index::tree::together::Tiles;
 use crate::index::tree::{self, Tree};
 
 /// Rows that stand in for queries while widths are chosen: recall of 0.99 is then known to 0.002.
@@ -72,8 +71,6 @@ pub(super) struct Near {
     pub recalls: Vec<f32>,
     /// The same of searches of the tree, in a run of one in so many rows as [`ONE_IN`] says. Empty without codes.
     pub tree_recalls: Vec<f32>,
-    /// All places of the base, for queries that are answered together.
-    pub lists: OnceLock<Lists>,
 }
 
 /// What a near way found.
@@ -109,8 +106,7 @@ impl Near {
             _ => Some(Codes::of(pool, metric, Bits::Four, rows, SEED)?),
         };
         let (recalls, tree_recalls) = (Vec::new(), Vec::new());
-        let lists = OnceLock::new();
-        let of = |graph| Self { codes, graph, placed, recalls, tree_recalls, lists };
+        let of = |graph| Self { codes, graph, placed, recalls, tree_recalls };
         if metric == Metric::L1 {
             let near = of(Graph::build(params, pool, raw, &rest)?);
             return near.measured(pool, (rows, raw), raw, (&sample, &rest));
@@ -152,7 +148,7 @@ impl Near {
     /// The same with other codes, another graph and other paths, of mostly the same rows: recall is taken to be what it was.
     pub fn with(&self, codes: Option<Codes>, graph: Graph, placed: Placed) -> Self {
         let (recalls, tree_recalls) = (self.recalls.clone(), self.tree_recalls.clone());
-        Self { codes, graph, placed, recalls, tree_recalls, lists: OnceLock::new() }
+        Self { codes, graph, placed, recalls, tree_recalls }
     }
 
     /// Fails if the parts, which were built before, are not of so many rows.
@@ -180,11 +176,10 @@ impl Near {
         ))
     }
 
-    /// Bytes of the tree, of its path codes, and of the lists of batches if one made them.
+    /// Bytes of the tree and of its path codes.
     pub fn tree_bytes(&self) -> u64 {
         let Placed { tree, paths } = &self.placed;
-        let lists = self.lists.get().map_or(0, Lists::n_bytes);
-        tree.n_bytes() + (paths.len() * size_of::<u64>()) as u64 + lists
+        tree.n_bytes() + (paths.len() * size_of::<u64>()) as u64
     }
 
     /// The widths at which sampled rows found their neighbors with this recall, for `k` neighbors: of walks and of searches of

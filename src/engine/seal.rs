@@ -10,7 +10,7 @@
 //! damaged or missing costs the index, which says so and is built again; never a point, all of which are in the record.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rayon::ThreadPool;
 use roaring::RoaringBitmap;
@@ -330,7 +330,6 @@ fn open_space(
                 placed: Placed { tree: Tree::open(sealed)?, paths: sealed.slab("vector.paths")?.0 },
                 recalls: sealed.values::<f32>("vector.recalls")?.0.to_vec(),
                 tree_recalls: sealed.values::<f32>("vector.tree_recalls")?.0.to_vec(),
-                lists: OnceLock::new(),
             };
             near.check(n_base).map_err(|what| sealed.refuse("vector.parts", what))?;
             Some(near)

@@ -14,7 +14,7 @@ use crate::core::rows::Rows;
 use crate::engine::base::{Base, Exact};
 use crate::engine::batch::n_threads;
 use crate::engine::measure::{measure, measure_together};
-use crate::engine::near::{Near, NearFound, Placed, Scratches, n_reranked, raw};
+use crate::engine::near::{Near, NearFound, Placed, Scratches, raw};
 use crate::engine::passing::Passing;
 use crate::engine::recent::Recent;
 use crate::engine::settings::VectorSettings;
@@ -305,9 +305,7 @@ impl At<'_> {
             Way::Listed | Way::Bounds | Way::Scan => self.exact(way),
             Way::Coded | Way::Graph | Way::Tree => self.near(way, question),
             Way::CodedTogether => self.coded_together(),
-            Way::CodedInBlocks | Way::TreeTogether => {
-                unreachable!("answered with the queries of other sets")
-            }
+            Way::CodedInBlocks => unreachable!("answered with the queries of other sets"),
         }
     }
 
@@ -379,10 +377,9 @@ impl At<'_> {
         let codes = near.codes.as_ref().expect("planned only where there are codes");
         let (run, n_queries) = (self.run(), self.queries.n_rows());
         let n_each = n_queries.div_ceil(n_threads(self.backend));
-        let sizes = (self.k, n_reranked(self.k));
         let some = |start: usize| -> Result<Vec<NearFound>> {
             let end = (start + n_each).min(n_queries);
-            let one = |q| One { query: (self.queries, q), allow: Allow::All, run: &[], sizes };
+            let one = |q| One { query: (self.queries, q), run: &[], k: self.k };
             let all: Vec<One<'_>> = (start..end).map(one).collect();
             self.space.with_scratch(|scratch| {
                 Near::coded_together(codes, &self.base.raw, &run, &all, scratch)

@@ -24,9 +24,6 @@ pub enum Way {
     CodedTogether,
     /// As [`Self::Coded`], block by block with queries of any sets.
     CodedInBlocks,
-    /// As [`Self::Tree`] over the tree of all rows, of which a query takes those that pass, with all queries of the batch at
-    /// once.
-    TreeTogether,
 }
 
 impl Way {
@@ -42,7 +39,6 @@ impl Way {
             Self::Graph => "graph",
             Self::CodedTogether => "coded_together",
             Self::CodedInBlocks => "coded_in_blocks",
-            Self::TreeTogether => "tree_together",
         }
     }
 
@@ -114,8 +110,6 @@ pub struct TogetherCosts {
     pub load_s: f64,
     /// Seconds per row and query.
     pub pair_s: f64,
-    /// Rows that a query looks at in lists at [`TIMED_EF`] where all pass, and seconds of finding these lists.
-    pub lists: Option<(f64, f64)>,
 }
 
 /// Times of searches of skeletons at [`TIMED_EF`].
@@ -217,8 +211,6 @@ impl NearCosts {
                 let code_s = self.code_s.unwrap_or_default().max(together.warm_s);
                 let code_s = together.warm_s + (code_s - together.warm_s) / n_visits;
                 predicted.push((Way::CodedInBlocks, self.query_s + n_matches * code_s));
-                let seconds = together.lists_s(question, n_rows as f64);
-                predicted.extend(seconds.map(|s| (Way::TreeTogether, self.query_s + s)));
             }
         }
     }
@@ -238,17 +230,6 @@ impl TogetherCosts {
     /// Seconds of comparing a row with a query, when so many come to it.
     pub fn row_s(&self, n_queries: f64) -> f64 {
         self.pair_s + self.load_s / n_queries.max(1.0)
-    }
-
-    /// Seconds of finding lists and comparing their rows. Where fewer pass, more lists have as many that do.
-    fn lists_s(&self, question: Question, n_rows: f64) -> Option<f64> {
-        let (looked, find_s) = self.lists?;
-        let widths =
-            (question.tree_ef as f64 + FIRST_LISTS_EF) / (TIMED_EF as f64 + FIRST_LISTS_EF);
-        let wanted = widths * looked * n_rows / question.n_matches as f64;
-        let n_looked = wanted.min(n_rows);
-        let per_row = question.company.n_batch as f64 * n_looked / n_rows;
-        Some(find_s * n_looked / looked + n_looked * self.row_s(per_row))
     }
 }
 
@@ -311,8 +292,7 @@ mod tests {
 
     #[test]
     fn the_more_come_together_the_less_each_takes() {
-        let together =
-            TogetherCosts { warm_s: 5e-9, load_s: 5e-8, pair_s: 2e-9, lists: Some((2000.0, 5e-6)) };
+        let together = TogetherCosts { warm_s: 5e-9, load_s: 5e-8, pair_s: 2e-9 };
         let near = NearCosts { tree: Some(TREE), together: Some(together), ..NEAR };
         let costs = Costs { near: Some(near), ..COSTS };
         let seconds = |way: Way, n_matches, n_same, n_batch| {
@@ -321,16 +301,11 @@ mod tests {
             choice.predicted.iter().find(|(own, _)| *own == way).map(|&(_, seconds)| seconds)
         };
         assert_eq!(seconds(Way::CodedTogether, 10_000, 1, 1000), None, "no other has its set");
-        for way in [Way::CodedInBlocks, Way::TreeTogether] {
-            assert_eq!(seconds(way, 10_000, 1, 1), None, "alone");
-        }
-        for way in [Way::CodedTogether, Way::CodedInBlocks, Way::TreeTogether] {
+        assert_eq!(seconds(Way::CodedInBlocks, 10_000, 1, 1), None, "alone");
+        for way in [Way::CodedTogether, Way::CodedInBlocks] {
             let [two, many] = [2, 1000].map(|n| seconds(way, 10_000, n, n).unwrap());
             assert!(many < two, "{}: {two} to {many}", way.name());
         }
-        let [half, all] =
-            [500_000, 1_000_000].map(|n| seconds(Way::TreeTogether, n, 9, 99).unwrap());
-        assert!(half > all, "lists of which half passes: {half}, {all}");
     }
 
     #[test]

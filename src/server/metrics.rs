@@ -18,7 +18,7 @@ const ENDS_S: [f64; 16] = [
 ];
 
 /// How a search was answered, as counted: the ways of the planner, and none for what searches nothing.
-const PLANS: [Option<Way>; 11] = [
+const PLANS: [Option<Way>; 10] = [
     None,
     Some(Way::Nothing),
     Some(Way::Listed),
@@ -29,7 +29,6 @@ const PLANS: [Option<Way>; 11] = [
     Some(Way::Graph),
     Some(Way::CodedTogether),
     Some(Way::CodedInBlocks),
-    Some(Way::TreeTogether),
 ];
 
 /// How many points a tenant has, as far as it is told.

@@ -26,14 +26,6 @@ impl Best {
         self.heap = BinaryHeap::from(memory);
     }
 
-    /// Rows that are farther change nothing.
-    pub fn bound(&self) -> f32 {
-        match self.heap.peek() {
-            Some(farthest) if self.heap.len() == self.most => farthest.distance,
-            _ => f32::INFINITY,
-        }
-    }
-
     /// Takes those of a list that are among the nearest; whether there are any.
     pub fn take(&mut self, slots: &[u32], distances: &[f32]) -> bool {
         let mut has_changed = false;

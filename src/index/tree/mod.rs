@@ -16,7 +16,6 @@ mod best;
 pub mod build;
 mod divide;
 mod frontier;
-mod lists;
 mod nearest;
 pub mod node;
 mod place;
