@@ -358,6 +358,12 @@ pub fn parse_bytes(text: &str) -> Result<u64, Error> {
     number.checked_mul(unit).ok_or_else(wrong)
 }
 
+/// A share, from 0 to 1.
+pub fn parse_share(text: &str) -> Result<f64, Error> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| Error::usage("share", format!("{text:?}, expected a number from 0 to 1")))
+}
+
 fn parse_shard(text: &str) -> Result<(usize, usize), Error> {
     let wrong = || Error::usage("shard", format!("{text:?}, expected i/n such as 0/4"));
     let (i, n) = text.split_once('/').ok_or_else(wrong)?;

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::cli::args::parse_bytes;
+use crate::cli::args::{parse_bytes, parse_share};
 use crate::cli::vectors::VectorArgs;
 use crate::cli::{complain, lines, pool};
 use crate::core::ids::PointId;
 use crate::core::rows::Rows;
-use crate::engine::{Answer, Ask, Collection, How, folder, micros};
+use crate::engine::{Answer, Ask, Collection, How, RecallFacts, folder, micros};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::plan::filter::Filter;
 use crate::record::vector_file::read_all;
@@ -67,6 +67,11 @@ pub struct SearchArgs {
     #[arg(long, value_name = "EF")]
     pub ef: Option<usize>,
 
+    /// Ask this share of the queries again, exactly, and say which share of the nearest points had been found; other queries and
+    /// their times stay what they are
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = parse_share, conflicts_with = "exact")]
+    pub check_recall: f64,
+
     /// Say with each answer how it was found, what was predicted and what it took
     #[arg(long)]
     pub explain: bool,
@@ -103,6 +108,7 @@ pub fn run(args: &SearchArgs) -> Result<u8> {
     let began = Instant::now();
     let collection = Collection::open(&folder(&args.data, &args.collection)?, &pool, args.memory)?;
     let opening_s = began.elapsed().as_secs_f64();
+    collection.sample_recall(args.check_recall)?;
     collection.notes().iter().for_each(|note| complain(format_args!("{note}")));
     // Written aside: a run that fails leaves an earlier answer as it was.
     let mut part = args.out.clone().into_os_string();
@@ -142,9 +148,11 @@ fn answer_all(
             *ways.entry(answer.way.name()).or_insert(0u64) += 1;
             writeln!(out, "{}", line(answer, args.explain)).at("write", path)?;
         }
+        collection.check_recall(Duration::MAX)?;
     }
     out.flush().at("write", path)?;
-    summarize(opening_s, searching_s, latencies, &ways);
+    let checked = (args.check_recall > 0.0).then(|| collection.recall_facts());
+    summarize(opening_s, searching_s, latencies, &ways, checked);
     Ok(())
 }
 
@@ -228,10 +236,16 @@ fn line(answer: &Answer, explain: bool) -> Value {
 }
 
 /// One line of JSON on the standard error; seconds are those of opening, and of searching without reading and writing files.
-fn summarize(opening_s: f64, seconds: f64, mut latencies: Vec<f64>, ways: &BTreeMap<&str, u64>) {
+fn summarize(
+    opening_s: f64,
+    seconds: f64,
+    mut latencies: Vec<f64>,
+    ways: &BTreeMap<&str, u64>,
+    checked: Option<RecallFacts>,
+) {
     latencies.sort_unstable_by(f64::total_cmp);
     let quantile = |share| quantile_us(&latencies, share);
-    let all = json!({
+    let mut all = json!({
         "queries": latencies.len(),
         "open_ms": (opening_s * 1e5).round() / 100.0,
         "seconds": seconds,
@@ -239,6 +253,11 @@ fn summarize(opening_s: f64, seconds: f64, mut latencies: Vec<f64>, ways: &BTree
         "p50_us": quantile(0.5), "p95_us": quantile(0.95), "p99_us": quantile(0.99),
         "plans": ways,
     });
+    if let Some(facts) = checked {
+        let recall = facts.recall().map(|share| (share * 1e5).round() / 1e5);
+        let left_out = facts.n_left_out;
+        all["recall"] = json!({"checked": facts.n_checked, "left_out": left_out, "share": recall});
+    }
     complain(format_args!("{all}"));
 }
 

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cli::args::parse_bytes;
+use crate::cli::args::{parse_bytes, parse_share};
 use crate::cli::serve::config::{Cache, Config};
 use crate::cli::{complain, pool, say};
 use crate::core::authorities;
@@ -43,6 +43,10 @@ pub struct ServeArgs {
     /// Memory for vectors and their codes, of each collection [default: 16GiB]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub memory: Option<u64>,
+
+    /// Share of the searches that are asked again, exactly, while nobody waits; /metrics says what they had found [default: 0]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    pub check_recall: Option<f64>,
 
     /// Name under which it is reached, beside localhost; without, any name if it listens for others
     #[arg(long, value_name = "NAME")]
@@ -98,7 +102,17 @@ pub fn run(args: &ServeArgs) -> Result<u8> {
 /// What was typed, and for the rest what the file says.
 fn settings(args: &ServeArgs) -> Result<ServeSettings> {
     let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
-    let Config { data, bind, threads, memory, allowed_hosts, limits, deadlines, cache } = config;
+    let Config {
+        data,
+        bind,
+        threads,
+        memory,
+        check_recall,
+        allowed_hosts,
+        limits,
+        deadlines,
+        cache,
+    } = config;
     let data = args.data.clone().or(data).ok_or_else(|| {
         Error::usage("data", "none, expected --data DIR or `data` in the file of --config")
     })?;
@@ -111,6 +125,7 @@ fn settings(args: &ServeArgs) -> Result<ServeSettings> {
         bind: args.bind.or(bind).unwrap_or(BIND),
         pool: pool(args.threads.or(threads))?,
         budget_bytes: args.memory.or(memory).unwrap_or(MEMORY),
+        check_recall: args.check_recall.or(check_recall).unwrap_or_default(),
         deadlines,
         limits,
         hosts,
@@ -145,22 +160,24 @@ mod tests {
         std::fs::write(
             path,
             "data = \"of the file\"\nbind = \"127.0.0.1:1\"\nthreads = 1\nmemory = \"1GiB\"\n\
-             allowed_hosts = [\"a\"]\nlimits.order = \"first_come\"\n",
+             check_recall = 0.25\nallowed_hosts = [\"a\"]\nlimits.order = \"first_come\"\n",
         )
         .unwrap();
         let of_file = typed(&["--config", path]).unwrap();
         assert_eq!(of_file.data, PathBuf::from("of the file"));
         assert_eq!(of_file.bind.port(), 1);
         assert_eq!((of_file.budget_bytes, of_file.pool.current_num_threads()), (1 << 30, 1));
+        assert_eq!(of_file.check_recall, 0.25);
         assert_eq!((of_file.hosts, of_file.limits.order), (vec!["a".into()], Order::FirstCome));
         let words = ["--config", path, "--data", "d", "--bind", "127.0.0.1:2", "--threads", "2"];
-        let more = ["--memory", "5", "--allowed-host", "b"];
+        let more = ["--memory", "5", "--allowed-host", "b", "--check-recall", "0.5"];
         let both = typed(&[&words[..], &more].concat()).unwrap();
         assert_eq!((both.data, both.bind.port()), (PathBuf::from("d"), 2));
         assert_eq!((both.budget_bytes, both.pool.current_num_threads()), (5, 2));
-        assert_eq!(both.hosts, vec!["b".to_owned()]);
+        assert_eq!((both.hosts, both.check_recall), (vec!["b".to_owned()], 0.5));
         let neither = typed(&["--data", "d"]).unwrap();
         assert_eq!((neither.bind, neither.budget_bytes), (BIND, MEMORY));
+        assert_eq!(neither.check_recall, 0.0);
         let cache =
             "data = \"d\"\n[cache]\nupstream = \"http://a\"\npolicy = \"p\"\nembed = \"hashed\"\n";
         std::fs::write(path, cache).unwrap();

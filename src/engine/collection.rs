@@ -7,6 +7,7 @@ use rayon::ThreadPool;
 
 use crate::backend::cpu::Cpu;
 use crate::engine::points::payloads;
+use crate::engine::recall::LiveRecall;
 use crate::engine::seal::sealed_version;
 use crate::engine::settings::Settings;
 use crate::engine::state::State;
@@ -24,6 +25,7 @@ pub struct Collection {
     /// Held by whoever writes.
     pub(super) writing: Mutex<()>,
     notes: Mutex<Vec<String>>,
+    pub(super) recall: LiveRecall,
 }
 
 /// What [`Collection::index`] did.
@@ -135,6 +137,7 @@ impl Collection {
         state.seal(&self.record, self.backend.pool())?;
         let mut current = self.current.write().expect("no writer panics half-way");
         *current = Current { state, broken: None };
+        self.recall.forget();
         Ok(())
     }
 
@@ -172,7 +175,7 @@ impl Collection {
         let current = RwLock::new(Current { state, broken: None });
         let settings = RwLock::new(Arc::new(settings));
         let (writing, notes) = (Mutex::default(), Mutex::new(notes));
-        Self { settings, backend, record, current, writing, notes }
+        Self { settings, backend, record, current, writing, notes, recall: LiveRecall::default() }
     }
 
     /// What the collection was made for, with the fields that are indexed now.
@@ -199,6 +202,7 @@ impl Collection {
         match State::read(self.record.view()?, &settings, &self.backend) {
             Ok(state) => {
                 *current = Current { state, broken: None };
+                self.recall.forget();
                 Ok(())
             }
             Err(error) => {

@@ -16,6 +16,7 @@ use crate::core::rows::Rows;
 use crate::engine::batch::{Answered, Asked};
 use crate::engine::collection::Collection;
 use crate::engine::passing::Passing;
+use crate::engine::recall;
 use crate::engine::settings::{DEFAULT_VECTOR, VectorSettings};
 use crate::engine::space::{SpaceFound, Wanted, Who};
 use crate::engine::state::State;
@@ -182,6 +183,18 @@ impl Collection {
         let wanted = Wanted { k: how.k, exact: how.exact, ef: how.ef, recall: how.recall };
         let space = state.spaces[vector].must_be_dense()?;
         let answered = space.search(&self.backend, &asked, wanted)?;
+        for ((asked, set), answered) in asked.iter().zip(&sets).zip(&answered) {
+            for (q, found) in answered.found.iter().enumerate() {
+                self.recall.offer(found, || recall::Answered {
+                    version: state.version,
+                    vector,
+                    query: asked.queries.slice(q..q + 1),
+                    set: set.set.clone(),
+                    k: how.k,
+                    neighbors: found.neighbors.clone(),
+                });
+            }
+        }
         let mut answers: Vec<Option<Answer>> = vec![None; asks.len()];
         for ((members, set), answered) in groups.iter().zip(&sets).zip(answered) {
             let own = answers_of(state, space.settings().metric, set, answered, evaluating_s);

@@ -23,6 +23,8 @@ pub struct Opening {
     pub pool: Arc<ThreadPool>,
     /// Memory for the vectors and codes of each.
     pub budget_bytes: u64,
+    /// Share of the queries that are asked again.
+    pub check_recall: f64,
 }
 
 /// A collection that is there: opened when it is first asked for.
@@ -58,10 +60,16 @@ impl Entry {
         if let Some(collection) = &*opened {
             return Ok(Arc::clone(collection));
         }
-        let Opening { pool, budget_bytes } = &self.opening;
+        let Opening { pool, budget_bytes, check_recall } = &self.opening;
         let collection = Arc::new(Collection::open(&self.folder, pool, *budget_bytes)?);
+        collection.sample_recall(*check_recall)?;
         *opened = Some(Arc::clone(&collection));
         Ok(collection)
+    }
+
+    /// The collection, if somebody asked for it.
+    pub fn opened(&self) -> Option<Arc<Collection>> {
+        self.opened.lock().expect("no holder panics").clone()
     }
 
     /// Lets go of the collection: whoever asks for it next opens it anew, and so checks it.
@@ -139,6 +147,11 @@ impl Catalog {
     /// The collection of this name.
     pub fn of_name(&self, name: &str) -> Option<Arc<Entry>> {
         self.entries.read().expect("no holder panics").get(name).cloned()
+    }
+
+    /// Whether queries are asked again to know recall.
+    pub fn checks_recall(&self) -> bool {
+        self.opening.check_recall > 0.0
     }
 
     /// All collections, by name.

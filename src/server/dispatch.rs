@@ -14,6 +14,7 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout_at;
 
+use crate::engine::RecallFacts;
 use crate::error::Error;
 use crate::plan::cost::Way;
 use crate::server::body::{self, Bodies, Form, Received};
@@ -66,10 +67,13 @@ impl Shared {
     pub fn metrics_text(&self) -> Result<String, Error> {
         let entries = self.catalog.entries();
         let mut memory = BTreeMap::<&'static str, u64>::new();
+        let mut recall = RecallFacts::default();
         for entry in &entries {
-            for (part, n_bytes) in entry.collection()?.facts()?.parts() {
+            let collection = entry.collection()?;
+            for (part, n_bytes) in collection.facts()?.parts() {
                 *memory.entry(part).or_default() += n_bytes;
             }
+            recall += collection.recall_facts();
         }
         Ok(self.ledger.metrics().text(&Gauges {
             load: Some(self.work.load()),
@@ -77,6 +81,7 @@ impl Shared {
             memory: memory.into_iter().collect(),
             is_degraded: self.gate.ring().trouble().is_some(),
             n_panics: self.work.n_incidents(),
+            recall,
             cache: self.front.counts(),
         }))
     }

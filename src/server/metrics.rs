@@ -7,6 +7,7 @@ use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::engine::RecallFacts;
 use crate::plan::cost::Way;
 use crate::server::fair::Load;
 use crate::server::stages::{Stage, Taken};
@@ -99,6 +100,8 @@ pub struct Gauges {
     pub is_degraded: bool,
     /// Panics that were contained, since the server began.
     pub n_panics: u64,
+    /// Searches of all collections that were asked again.
+    pub recall: RecallFacts,
     /// Requests for the model.
     pub cache: CacheCounts,
 }
@@ -220,9 +223,27 @@ impl Gauges {
         for (part, n_bytes) in &self.memory {
             text.sample("memory_bytes", &[("part", part)], *n_bytes)?;
         }
+        self.write_recall(text)?;
         self.cache.write(text)?;
         let about = "1 if something is worse than it should be.";
         text.single("degraded", "gauge", about, u64::from(self.is_degraded))
+    }
+}
+
+impl Gauges {
+    fn write_recall(&self, text: &mut Text) -> fmt::Result {
+        let RecallFacts { n_checked, n_wanted, n_found, n_left_out } = self.recall;
+        let about = "Searches that were to be asked again, exactly, by what came of it.";
+        text.head("recall_searches_total", "counter", about)?;
+        for (outcome, n) in [("checked", n_checked), ("left_out", n_left_out)] {
+            text.sample("recall_searches_total", &[("outcome", outcome)], n)?;
+        }
+        let about = "Nearest points of those that were checked, by whether they had been found.";
+        text.head("recall_points_total", "counter", about)?;
+        for (outcome, n) in [("found", n_found), ("missed", n_wanted - n_found)] {
+            text.sample("recall_points_total", &[("outcome", outcome)], n)?;
+        }
+        Ok(())
     }
 }
 
@@ -443,6 +464,7 @@ mod tests {
             memory,
             is_degraded: true,
             n_panics: 1,
+            recall: RecallFacts { n_checked: 5, n_wanted: 50, n_found: 48, n_left_out: 2 },
             cache,
         };
         let text = metrics.text(&gauges);
@@ -465,6 +487,10 @@ mod tests {
             ("nearkin_cache_load_reads_total{outcome=\"read\"}", 6.0),
             ("nearkin_degraded", 1.0),
             ("nearkin_panics_total", 1.0),
+            ("nearkin_recall_searches_total{outcome=\"checked\"}", 5.0),
+            ("nearkin_recall_searches_total{outcome=\"left_out\"}", 2.0),
+            ("nearkin_recall_points_total{outcome=\"found\"}", 48.0),
+            ("nearkin_recall_points_total{outcome=\"missed\"}", 2.0),
             ("nearkin_audit_failures_total", 0.0),
             ("nearkin_memory_bytes{part=\"rows\"}", 1048576.0),
             ("nearkin_memory_bytes{part=\"odd \\\"part\\\"\\\\\"}", 7.0),

@@ -66,6 +66,8 @@ pub struct ServeSettings {
     pub pool: Arc<ThreadPool>,
     /// Memory for the vectors and codes of each collection.
     pub budget_bytes: u64,
+    /// Share of the queries that near ways answered which are asked again, exactly, to know recall: 0 to 1.
+    pub check_recall: f64,
     /// How long it waits for what.
     pub deadlines: Deadlines,
     /// How much it does at once.
@@ -100,6 +102,7 @@ impl Server {
             bind,
             pool,
             budget_bytes,
+            check_recall,
             deadlines,
             limits,
             hosts,
@@ -112,7 +115,7 @@ impl Server {
         let n_cores = pool.current_num_threads();
         let n_workers = limits.workers.unwrap_or(n_cores + (n_cores / 2).max(1));
         let front_pool = Arc::clone(&pool);
-        let catalog = Arc::new(Catalog::open(&data, Opening { pool, budget_bytes })?);
+        let catalog = Arc::new(Catalog::open(&data, Opening { pool, budget_bytes, check_recall })?);
         let audit = Audit::open(&data.join(AUDIT))?;
         let front = Arc::new(Front::open(&data, front, &front_pool)?);
         // One more than short requests may take.
@@ -207,6 +210,7 @@ fn run(
         let keeping = tokio::spawn(upkeep::keep(Arc::clone(&shared.catalog)));
         let keeping_caches = tokio::spawn(upkeep::keep_caches(Arc::clone(shared)));
         let keeping_load = tokio::spawn(upkeep::keep_load(Arc::clone(shared)));
+        let checking = tokio::spawn(upkeep::check_recall(Arc::clone(&shared.catalog)));
         let n_connections = shared.limits.connections;
         let connections = Arc::new(Semaphore::new(n_connections));
         let accepting = accept(&listener, shared, &connections, &stopped);
@@ -215,6 +219,7 @@ fn run(
         keeping.abort();
         keeping_caches.abort();
         keeping_load.abort();
+        checking.abort();
         let all = connections.acquire_many(n_connections as u32);
         let is_clean = timeout(deadline, all).await.is_ok();
         // What nobody waits for any more is done whole.

@@ -27,6 +27,38 @@ pub async fn keep(catalog: Arc<Catalog>) {
     }
 }
 
+/// How long a second queries are asked again, of all collections.
+const RECHECKING: Duration = Duration::from_millis(50);
+
+/// Asks queries that wait for it again, exactly, for ever: a twentieth of the time of one thread, from another collection on each time.
+pub async fn check_recall(catalog: Arc<Catalog>) {
+    for first in 0usize.. {
+        sleep(EVERY).await;
+        let mut entries = catalog.entries();
+        if entries.is_empty() || !catalog.checks_recall() {
+            continue;
+        }
+        let n_entries = entries.len();
+        entries.rotate_left(first % n_entries);
+        // A panic there was said where it happened.
+        let _ = spawn_blocking(move || recheck(&entries)).await;
+    }
+}
+
+fn recheck(entries: &[Arc<Entry>]) {
+    let began = Instant::now();
+    for entry in entries {
+        let left = RECHECKING.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        let Some(collection) = entry.opened() else { continue };
+        if let Err(error) = collection.check_recall(left) {
+            eprintln!("recall of collection {:?} is not known: {error}", entry.name());
+        }
+    }
+}
+
 /// How often collections that another program uses as its cache are swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 

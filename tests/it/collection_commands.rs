@@ -330,6 +330,33 @@ fn a_collection_is_measured_against_its_own_exact_answers() {
 }
 
 #[test]
+fn recall_of_a_run_is_told_where_it_was_asked_for() {
+    let place = Place::new(4000);
+    place.queries(200);
+    let search = |more: &str| -> Value {
+        let search = "search data --collection c --vectors q.fvecs --ef 10 --out o.jsonl";
+        let run = place.run(&format!("{search} --overwrite --batch 50 {more}"));
+        assert_eq!(run.code, 0, "{run:?}");
+        serde_json::from_str(run.stderr.lines().last().unwrap()).unwrap()
+    };
+    assert_eq!(search("").get("recall"), None);
+    let told = search("--check-recall 1");
+    let n_near: u64 = ["graph", "tree", "coded", "coded_together", "coded_in_blocks"]
+        .iter()
+        .filter_map(|way| told["plans"][way].as_u64())
+        .sum();
+    let of = |name: &str| told["recall"][name].as_u64().unwrap();
+    assert_eq!(of("checked") + of("left_out"), n_near, "{told}");
+    if n_near > 0 {
+        assert!((0.5..=1.0).contains(&told["recall"]["share"].as_f64().unwrap()), "{told}");
+    }
+    let run =
+        place.run("search data --collection c --vectors q.fvecs --out p.jsonl --check-recall 2");
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(run.stderr.contains("expected a number from 0 to 1"), "{run:?}");
+}
+
+#[test]
 fn help_says_what_each_command_does_and_takes() {
     let place = Place::new(1);
     for (command, says) in [

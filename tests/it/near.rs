@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nearkin::core::ids::PointId;
 use nearkin::core::metric::Metric;
 use nearkin::core::mix::stream;
 use nearkin::core::rows::{Dtype, Rows};
-use nearkin::engine::{Answer, Ask, Collection, Given, How, NewPoint, VectorShape, Vectors};
+use nearkin::engine::{
+    Answer, Ask, Collection, Given, How, NewPoint, RecallFacts, VectorShape, Vectors,
+};
 use serde_json::json;
 
 use crate::collection::{Made, asks, filter, made, payload, pool, rows, truth};
@@ -84,6 +87,52 @@ fn near_answers_are_whole_pass_and_are_mostly_the_nearest() {
         }
         assert!(ways.iter().any(|way| !way.is_exact()), "{metric}: nothing was near: {ways:?}");
     }
+}
+
+#[test]
+fn live_recall_is_that_of_the_answers_that_were_given() {
+    let made = made(Dtype::F32, Metric::L2, 6000, 32);
+    let collection = Collection::build(&made.path, &pool(2), 1 << 30).unwrap();
+    let queries = rows(Dtype::F32, 150, 32, 77);
+    let asks = vec![Ask::default(); 150];
+    let narrow = How { k: 10, ef: Some(10), ..How::default() };
+    let search = |range: std::ops::Range<usize>| {
+        let some = queries.slice(range.clone());
+        collection.search(&some, &asks[range], &narrow).unwrap()
+    };
+    search(0..10);
+    assert!(!collection.check_recall(Duration::MAX).unwrap());
+    assert_eq!(collection.recall_facts(), RecallFacts::default(), "nobody asked for it");
+    assert_eq!(collection.sample_recall(1.5).unwrap_err().code(), "recall_share");
+    collection.sample_recall(1.0).unwrap();
+    let (mut n_found, mut n_wanted) = (0, 0);
+    for start in [0, 50, 100] {
+        let answers = search(start..start + 50);
+        assert!(answers.iter().all(|answer| !answer.way.is_exact()));
+        let some = queries.slice(start..start + 50);
+        let (own, all) = found(&made, &some, &asks[..50], &answers, Metric::L2);
+        (n_found, n_wanted) = (n_found + own as u64, n_wanted + all as u64);
+        while collection.check_recall(Duration::ZERO).unwrap() {}
+    }
+    assert!(n_found < n_wanted, "a beam of ten finds all: the test says nothing");
+    let facts = RecallFacts { n_checked: 150, n_wanted, n_found, n_left_out: 0 };
+    assert_eq!(collection.recall_facts(), facts);
+    // Exact answers are not asked again; of what came before a write nothing is known any more; more than wait are left out.
+    let exact = How { exact: true, ..narrow.clone() };
+    collection.search(&queries, &asks, &exact).unwrap();
+    search(0..5);
+    collection.remove(&[PointId::Num(3)]).unwrap();
+    collection.check_recall(Duration::MAX).unwrap();
+    assert_eq!(collection.recall_facts(), RecallFacts { n_left_out: 5, ..facts });
+    search(0..150);
+    collection.check_recall(Duration::MAX).unwrap();
+    let after = collection.recall_facts();
+    assert_eq!((after.n_checked, after.n_left_out), (150 + 64, 5 + 86));
+    // Places mean other points after a new index.
+    search(0..5);
+    collection.rebuild().unwrap();
+    collection.check_recall(Duration::MAX).unwrap();
+    assert_eq!(collection.recall_facts().n_left_out, 5 + 86 + 5);
 }
 
 #[test]

@@ -21,8 +21,17 @@ use crate::server::limits::{BODY_BYTES, Deadlines, Limits, Order};
 /// Longest piece of a refused value that a message shows.
 const SHOWN: usize = 60;
 
-const ROOT: &[&str] =
-    &["data", "bind", "threads", "memory", "allowed_hosts", "limits", "deadlines", "cache"];
+const ROOT: &[&str] = &[
+    "data",
+    "bind",
+    "threads",
+    "memory",
+    "check_recall",
+    "allowed_hosts",
+    "limits",
+    "deadlines",
+    "cache",
+];
 const LIMITS: &[&str] = &["bodies_memory", "workers", "connections", "order"];
 const DEADLINES: &[&str] = &["head", "body", "idle", "write", "stop"];
 
@@ -37,11 +46,14 @@ const CONNECTIONS: RangeInclusive<u64> = 1..=65_536;
 /// Memory for bodies: at least one must have room.
 const BODIES: RangeInclusive<u64> = BODY_BYTES as u64..=1 << 40;
 
+/// Shares.
+const SHARES: RangeInclusive<f64> = 0.0..=1.0;
+
 /// Seconds of a deadline.
 const SECONDS: RangeInclusive<f64> = 0.001..=3600.0;
 
 /// What a file says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     /// Folder of collections.
     pub data: Option<PathBuf>,
@@ -51,6 +63,8 @@ pub struct Config {
     pub threads: Option<usize>,
     /// Memory for vectors and codes, of each collection.
     pub memory: Option<u64>,
+    /// Share of the searches that are asked again.
+    pub check_recall: Option<f64>,
     /// Names under which the server is reached.
     pub allowed_hosts: Vec<String>,
     /// How much it does at once.
@@ -101,6 +115,7 @@ impl Config {
             "bind" => self.bind = Some(entry.parsed("an address such as \"127.0.0.1:6333\"")?),
             "threads" => self.threads = Some(entry.whole(WORKERS)? as usize),
             "memory" => self.memory = Some(entry.bytes(1..=u64::MAX)?),
+            "check_recall" => self.check_recall = Some(entry.share()?),
             "allowed_hosts" => self.allowed_hosts = entry.texts()?,
             "cache" => entry.table(CACHE, &mut |entry| take_cache(&mut self.cache, entry))?,
             "limits" => entry.table(LIMITS, &mut |entry| take_limit(&mut self.limits, entry))?,
@@ -248,10 +263,18 @@ impl<'a> Entry<'a> {
         n_bytes.ok_or_else(|| self.refuse(&expected))
     }
 
-    fn seconds(&self) -> Result<Duration> {
+    fn number(&self) -> Option<f64> {
         let float = self.value.get_ref().as_float().and_then(|float| float.as_str().parse().ok());
-        let seconds = float.or_else(|| self.integer().map(|seconds| seconds as f64));
-        let seconds = seconds.filter(|seconds| SECONDS.contains(seconds));
+        float.or_else(|| self.integer().map(|whole| whole as f64))
+    }
+
+    fn share(&self) -> Result<f64> {
+        let share = self.number().filter(|share| SHARES.contains(share));
+        share.ok_or_else(|| self.refuse("a number from 0 to 1"))
+    }
+
+    fn seconds(&self) -> Result<Duration> {
+        let seconds = self.number().filter(|seconds| SECONDS.contains(seconds));
         seconds.map(Duration::from_secs_f64).ok_or_else(|| {
             self.refuse(&format!("{} to {} seconds", SECONDS.start(), SECONDS.end()))
         })
@@ -277,6 +300,7 @@ data = "things"
 bind = "[::1]:7000"
 threads = 3
 memory = "2GiB"
+check_recall = 0.01
 allowed_hosts = ["vectors.example", "other.example"]
 
 [limits]
@@ -309,6 +333,7 @@ embed = "hashed"
             bind: Some("[::1]:7000".parse().unwrap()),
             threads: Some(3),
             memory: Some(2 << 30),
+            check_recall: Some(0.01),
             allowed_hosts: vec!["vectors.example".into(), "other.example".into()],
             limits: Limits {
                 bodies_bytes: 128 << 20,
@@ -347,6 +372,7 @@ embed = "hashed"
                 "threads = 0",
                 "config_value: a.toml, line 1: threads: expected a whole number from 1 to 1024, received 0",
             ),
+            ("check_recall = 1.5", "check_recall: expected a number from 0 to 1, received 1.5"),
             ("threads = -2", "received -2"),
             ("threads = 1.0", "received 1.0"),
             ("threads = \"2\"", "received \"2\""),

@@ -139,8 +139,14 @@ impl Collection {
     ) -> Result<T> {
         let settings = self.settings();
         self.read_columns(|state| {
-            let backend = &self.backend;
-            work(&mut Walk { backend, settings: &settings, state, tenant, stages: Vec::new() })
+            work(&mut Walk {
+                backend: &self.backend,
+                settings: &settings,
+                state,
+                recall: &self.recall,
+                tenant,
+                stages: Vec::new(),
+            })
         })
     }
 }

@@ -18,6 +18,7 @@ use crate::engine::query::request::{Kind, Prefetch, Strategy};
 use crate::engine::query::score::{Ranked, is_as_good, shown, similarity};
 use crate::engine::query::several;
 use crate::engine::query::stage::{StageFound, Walk, Window};
+use crate::engine::recall::Answered;
 use crate::engine::search::{Ask, How, check, check_how};
 use crate::engine::space::{Space, Wanted, Who};
 use crate::engine::spaces::{Queries, VectorSpace};
@@ -30,6 +31,7 @@ const BLOCK: usize = 1024;
 
 /// One vector, and who may be found by it.
 pub(super) struct Among<'a> {
+    vector: usize,
     pub space: &'a VectorSpace,
     /// All points of the version without.
     set: Option<Arc<Passing>>,
@@ -107,7 +109,7 @@ impl Walk<'_> {
             };
             set = Some(Arc::new(Passing::new(places)));
         }
-        Ok(Among { space, set, mentioned })
+        Ok(Among { vector, space, set, mentioned })
     }
 
     /// The nearest points of one query, as good as the threshold.
@@ -162,6 +164,14 @@ impl Walk<'_> {
         let answered = space.search(self.backend, &asked, wanted)?;
         let found = answered.into_iter().flat_map(|answered| answered.found).next();
         let found = found.expect("an answer for the query");
+        self.recall.offer(&found, || Answered {
+            version: self.state.version,
+            vector: among.vector,
+            query: query.clone(),
+            set: among.set.clone(),
+            k,
+            neighbors: found.neighbors.clone(),
+        });
         Ok((found.neighbors, found.way))
     }
 

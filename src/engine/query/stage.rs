@@ -8,6 +8,7 @@ use crate::backend::cpu::Cpu;
 use crate::engine::query::StageFacts;
 use crate::engine::query::request::{Kind, Prefetch};
 use crate::engine::query::score::Ranked;
+use crate::engine::recall::LiveRecall;
 use crate::engine::search::Ask;
 use crate::engine::settings::Settings;
 use crate::engine::state::State;
@@ -20,6 +21,7 @@ pub(super) struct Walk<'a> {
     pub backend: &'a Cpu,
     pub settings: &'a Settings,
     pub state: &'a State,
+    pub recall: &'a LiveRecall,
     pub tenant: Option<&'a str>,
     pub stages: Vec<StageFacts>,
 }

@@ -174,7 +174,7 @@ pub const TOLD: &[Told] = &[
         "What a collection takes, part by part, and its largest tenants. Ours.",
         "",
         Result(
-            "points:Whole version:Whole vectors:Object[] bytes:Whole bytes_by_part:Object bytes_on_disk:Whole tenants:Whole largest_tenants:Object[]",
+            "points:Whole version:Whole vectors:Object[] bytes:Whole bytes_by_part:Object bytes_on_disk:Whole tenants:Whole largest_tenants:Object[] recall:Object",
         ),
     ),
     told(

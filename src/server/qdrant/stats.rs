@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::engine::{Collection, Facts, Settings, VectorFacts};
+use crate::engine::{Collection, Facts, RecallFacts, Settings, VectorFacts};
 use crate::server::call::Call;
 use crate::server::qdrant::vector::shown_name;
 use crate::server::reply::{Answer, Refusal, Reply};
@@ -18,7 +18,9 @@ pub fn stats(call: &Call<'_>) -> Answer {
     let collection = call.collection()?;
     let facts = collection.facts()?;
     let largest = largest_tenants(call, &collection)?;
-    Reply::result(&shown(&collection.settings(), &facts, &largest), call.began)
+    let mut all = shown(&collection.settings(), &facts, &largest);
+    all["recall"] = recall(collection.recall_facts());
+    Reply::result(&all, call.began)
 }
 
 fn shown(settings: &Settings, facts: &Facts, largest: &[(String, u64)]) -> Value {
@@ -34,6 +36,15 @@ fn shown(settings: &Settings, facts: &Facts, largest: &[(String, u64)]) -> Value
         "bytes_on_disk": facts.file_bytes(),
         "tenants": facts.n_tenants,
         "largest_tenants": tenants,
+    })
+}
+
+/// What came of searches that were asked again.
+fn recall(facts: RecallFacts) -> Value {
+    json!({
+        "checked": facts.n_checked,
+        "left_out": facts.n_left_out,
+        "share": facts.recall(),
     })
 }
 

@@ -68,6 +68,7 @@ fn start(data: &Path, bind: &str, clock: &Arc<Told>, log: &Kept) -> nearkin::Res
         bind: bind.parse().unwrap(),
         pool: Arc::new(pool),
         budget_bytes: 1 << 30,
+        check_recall: 0.0,
         deadlines: Deadlines::default(),
         limits: Limits::default(),
         hosts: Vec::new(),

@@ -1,9 +1,16 @@
 //! How a search was answered, and what a collection takes.
 
-use nearkin::server::limits::Deadlines;
+use std::time::{Duration, Instant};
+
+use nearkin::core::metric::Metric;
+use nearkin::core::rows::Dtype;
+use nearkin::engine::Collection;
+use nearkin::server::limits::{Deadlines, Limits};
+use nearkin::server::{ServeSettings, Server};
 use serde_json::{Value, json};
 
-use super::{Http, with_points};
+use super::{Http, settings, with_points};
+use crate::collection::{made, pool, rows};
 
 const EXPLAIN: &str = "/collections/things/points/explain";
 
@@ -103,4 +110,52 @@ fn a_named_vector_is_explained_by_either_form_and_measured_by_its_name() {
     assert_eq!(stats["bytes"], sum);
     assert!(sum > 0 && stats["bytes_on_disk"].as_u64().unwrap() > 0, "{stats}");
     assert_eq!((&stats["points"], &stats["tenants"]), (&json!(2), &json!(0)));
+}
+
+#[test]
+fn searches_are_asked_again_while_nobody_waits_and_what_they_had_found_is_told() {
+    let made = made(Dtype::F32, Metric::L2, 6000, 32);
+    drop(Collection::build(&made.path, &pool(1), 1 << 30).unwrap());
+    let data = made.path.parent().unwrap();
+    let settings = settings(data, Deadlines::default(), Limits::default());
+    let server = Server::start(ServeSettings { check_recall: 1.0, ..settings }).unwrap();
+    let agent: ureq::Agent = ureq::Agent::config_builder().build().into();
+    let url = |path: &str| format!("http://{}{path}", server.address());
+    let text = |path: &str| {
+        let mut response = agent.get(url(path)).call().ok()?;
+        response.body_mut().read_to_string().ok()
+    };
+    while text("/readyz").is_none() {
+        std::thread::yield_now();
+    }
+    let queries = rows(Dtype::F32, 30, 32, 78);
+    for q in 0..30 {
+        let mut row = vec![0.0; 32];
+        queries.widen(q, &mut row);
+        let body = json!({"vector": row, "limit": 10, "params": {"hnsw_ef": 10}});
+        let request = agent.post(url("/collections/c/points/search"));
+        let request = request.header("content-type", "application/json");
+        let response = request.send(body.to_string().as_bytes()).unwrap();
+        assert_eq!(response.status(), 200);
+    }
+    let stats = || -> Value {
+        let text = text("/collections/c/stats").unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["result"]["recall"].clone()
+    };
+    let began = Instant::now();
+    while stats()["checked"] != 30 {
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", stats());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let told = stats();
+    let share = told["share"].as_f64().unwrap();
+    assert!((0.3..1.0).contains(&share) && told["left_out"] == 0, "{told}");
+    let metrics = text("/metrics").unwrap();
+    let missed = (300.0 * (1.0 - share)).round() as u64;
+    for sample in [
+        "nearkin_recall_searches_total{outcome=\"checked\"} 30".to_owned(),
+        format!("nearkin_recall_points_total{{outcome=\"missed\"}} {missed}"),
+    ] {
+        assert!(metrics.contains(&sample), "{sample}\n{metrics}");
+    }
 }

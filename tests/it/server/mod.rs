@@ -47,12 +47,17 @@ pub fn server(data: &std::path::Path, deadlines: Deadlines) -> Server {
 }
 
 pub fn server_with(data: &std::path::Path, deadlines: Deadlines, limits: Limits) -> Server {
+    Server::start(settings(data, deadlines, limits)).unwrap()
+}
+
+pub fn settings(data: &std::path::Path, deadlines: Deadlines, limits: Limits) -> ServeSettings {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    Server::start(ServeSettings {
+    ServeSettings {
         data: data.to_owned(),
         bind: "127.0.0.1:0".parse().unwrap(),
         pool: Arc::new(pool),
         budget_bytes: 1 << 30,
+        check_recall: 0.0,
         deadlines,
         limits,
         // What raw requests name.
@@ -60,8 +65,7 @@ pub fn server_with(data: &std::path::Path, deadlines: Deadlines, limits: Limits)
         log: Log::new(Box::new(std::io::sink())),
         clock: Arc::new(SystemClock::default()),
         front: FrontSettings::default(),
-    })
-    .unwrap()
+    }
 }
 
 impl Http {

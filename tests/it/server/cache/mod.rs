@@ -89,6 +89,7 @@ pub fn server(data: &Path, front: FrontSettings) -> nearkin::Result<Server> {
         bind: "127.0.0.1:0".parse().unwrap(),
         pool: Arc::new(pool),
         budget_bytes: 1 << 30,
+        check_recall: 0.0,
         deadlines: Deadlines::default(),
         limits: Limits::default(),
         hosts: Vec::new(),
