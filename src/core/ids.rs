@@ -33,6 +33,12 @@ impl PointId {
         key
     }
 
+    /// Whether an id has this key.
+    pub fn is_key(key: &[u8; POINT_KEY_BYTES]) -> bool {
+        let [kind, head @ .., _, _, _, _, _, _, _, _] = key;
+        *kind == 1 || *kind == 0 && *head == [0; 8]
+    }
+
     /// The id of a key, or `None` if no id has this key.
     pub fn from_key(key: &[u8; POINT_KEY_BYTES]) -> Option<Self> {
         let value = key[1..].iter().fold(0, |value, &byte| value << 8 | u128::from(byte));

@@ -179,7 +179,7 @@ impl Collection {
     }
 
     fn chosen(&self, which: Which<'_>) -> Result<Vec<PointId>> {
-        self.read_columns(|state| match which {
+        self.read_whole(|state| match which {
             Which::Matching(ask) => {
                 Ok(state.matching(ask)?.iter().map(|place| state.places.id(place)).collect())
             }

@@ -10,6 +10,8 @@ use crate::engine::points::payloads;
 use crate::engine::recall::LiveRecall;
 use crate::engine::seal::sealed_version;
 use crate::engine::settings::Settings;
+use crate::engine::space::Space;
+use crate::engine::spaces::VectorSpace;
 use crate::engine::state::State;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::columns::Columns;
@@ -93,6 +95,7 @@ impl Collection {
         let is_sealed = sealed_version(&FileDisk, folder)?.is_some();
         let (collection, changed) = if is_sealed {
             let collection = Self::open(folder, pool, budget_bytes)?;
+            collection.check_links()?;
             let changed = collection.seal()?;
             (collection, changed)
         } else {
@@ -100,6 +103,14 @@ impl Collection {
         };
         let (n_points, notes) = (collection.n_points()?, collection.notes());
         Ok(Indexed { n_points, changed, notes })
+    }
+
+    /// Compares what opening leaves for walks to compare; what is damaged is given up, and said.
+    fn check_links(&self) -> Result<()> {
+        self.read_whole(|state| {
+            let dense = state.spaces.iter().filter_map(VectorSpace::dense);
+            dense.filter_map(Space::near).try_for_each(|near| near.graph.verify())
+        })
     }
 
     /// Makes what changed since the index was built part of it, in place where that is less work than building it anew, and
@@ -110,7 +121,7 @@ impl Collection {
     pub fn seal(&self) -> Result<bool> {
         let _writing = self.writing.lock().expect("no writer panics half-way");
         let view = || self.record.view();
-        let merged = self.read(|state| match state.sealed == Some(state.version) {
+        let merged = self.read_whole(|state| match state.sealed == Some(state.version) {
             true => Ok(Some(None)),
             false => Ok(state.merged(view()?, &self.backend)?.map(Some)),
         });
@@ -146,23 +157,33 @@ impl Collection {
         self.notes.lock().expect("no holder panics").clone()
     }
 
-    /// Indexes damaged payload fields anew; says whether there were any.
+    /// Indexes payload fields anew that were found to be damaged, and gives up graphs that were: answers are then exact until
+    /// the index is built again.
     ///
     /// # Errors
     /// Those of reading payloads.
-    pub(super) fn mend_columns(&self) -> Result<bool> {
+    fn mend(&self) -> Result<()> {
         let mut current = self.current.write().expect("no writer panics half-way");
-        let State { view, places, columns, sealed, .. } = &mut current.state;
+        let State { view, places, columns, sealed, spaces, known, .. } = &mut current.state;
+        let given_up: Vec<Error> =
+            spaces.iter_mut().filter_map(VectorSpace::give_up_damaged).collect();
+        if !given_up.is_empty() {
+            *sealed = None;
+            known.clear();
+        }
+        let note = |note| self.notes.lock().expect("no holder panics").push(note);
+        given_up.iter().for_each(|error| note(format!("the index cannot be used: {error}")));
         if columns.damaged().next().is_none() {
-            return Ok(false);
+            return Ok(());
         }
         let mended = columns.rebuild(payloads(view, |slot| places.place(slot))?)?;
         *sealed = None;
-        let mut notes = self.notes.lock().expect("no holder panics");
-        notes.extend(mended.iter().map(|field| {
-            format!("the index of payload field {field} was damaged and has been built again")
-        }));
-        Ok(true)
+        mended.iter().for_each(|field| {
+            note(format!(
+                "the index of payload field {field} was damaged and has been built again"
+            ));
+        });
+        Ok(())
     }
 
     fn of(
@@ -225,10 +246,12 @@ impl Collection {
         *self.settings.write().expect("no holder panics") = Arc::new(settings);
     }
 
-    /// Does `work` with the state of one version, once more if columns that it needed were damaged and have been mended.
-    pub(super) fn read_columns<T>(&self, work: impl Fn(&State) -> Result<T>) -> Result<T> {
+    /// Does `work` with the state of one version, once more if columns or a graph that it needed were damaged: they have been mended
+    /// or given up by then, by this call or by another that met the same.
+    pub(super) fn read_whole<T>(&self, work: impl Fn(&State) -> Result<T>) -> Result<T> {
         match self.read(&work) {
-            Err(error) if error.kind() == ErrorKind::Corrupt && self.mend_columns()? => {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.mend()?;
                 self.read(&work)
             }
             done => done,

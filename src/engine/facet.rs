@@ -58,7 +58,7 @@ impl Collection {
     /// `page_range`; those of reading payloads.
     pub fn facet(&self, ask: &Ask, path: &Path, limit: usize) -> Result<Vec<(FacetValue, u64)>> {
         check_limit(limit)?;
-        let counts = self.read_columns(|state| state.facet(ask, path))?;
+        let counts = self.read_whole(|state| state.facet(ask, path))?;
         let mut counts: Vec<(FacetValue, u64)> = counts.into_iter().collect();
         counts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         counts.truncate(limit);

@@ -25,7 +25,7 @@ impl Collection {
         }
         settings.indexed.push(field.clone());
         settings.check()?;
-        let columns = self.read_columns(|state| {
+        let columns = self.read_whole(|state| {
             let mut columns = state.columns.clone();
             columns.index(
                 std::slice::from_ref(&field),

@@ -60,9 +60,8 @@ impl BasePlaces {
             slot == NONE
                 || self.places.get(slot as usize).is_some_and(|&back| back as usize == place)
         };
-        let is_id = |(&slot, key): (&u32, &[u8; POINT_KEY_BYTES])| {
-            slot == NONE || PointId::from_key(key).is_some()
-        };
+        let is_id =
+            |(&slot, key): (&u32, &[u8; POINT_KEY_BYTES])| slot == NONE || PointId::is_key(key);
         let n_used = self.places.iter().filter(|&&place| place != NONE).count() as u64;
         if self.keys.len() == n_base * POINT_KEY_BYTES
             && n_used == self.n_points()

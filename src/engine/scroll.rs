@@ -99,7 +99,7 @@ impl Collection {
     pub fn scroll(&self, ask: &Ask, scroll: &Scroll) -> Result<Page> {
         check_limit(scroll.limit)?;
         let (settings, n) = (self.settings(), scroll.limit + 1);
-        self.read_columns(|state| {
+        self.read_whole(|state| {
             let (mut ids, mut values) = match &scroll.order {
                 Order::Id => (state.first_ids(ask, id_offset(scroll.from)?, n)?, Vec::new()),
                 Order::Field(path, direction) => {

@@ -143,11 +143,7 @@ impl Collection {
             return Err(settings.vectors[vector].shape_error("a dense one, others are queried"));
         }
         check(&settings.vectors[vector], queries, how)?;
-        let answers = || self.read(|state| self.answers(state, vector, queries, asks, how));
-        match answers() {
-            Err(error) if error.kind() == ErrorKind::Corrupt && self.mend_columns()? => answers(),
-            answered => answered,
-        }
+        self.read_whole(|state| self.answers(state, vector, queries, asks, how))
     }
 
     fn answers(

@@ -19,7 +19,7 @@ use crate::engine::passing::Passing;
 use crate::engine::recent::Recent;
 use crate::engine::settings::VectorSettings;
 use crate::engine::together::One;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::graph::MAX_EF;
 use crate::plan::cost::{Choice, Company, Costs, Question, TogetherCosts, Way};
 
@@ -122,6 +122,16 @@ impl Space {
     /// What near answers come from, if it was built.
     pub fn near(&self) -> Option<&Near> {
         self.base.as_ref().and_then(|base| base.near.as_ref())
+    }
+
+    /// Gives up what near answers come from where a walk has met damage, which is returned: answers are exact from then on.
+    pub fn give_up_damaged(&mut self) -> Option<Error> {
+        let base = self.base.as_mut()?;
+        let damage = base.near.as_ref()?.graph.damage()?.clone();
+        base.near = None;
+        self.costs.near = None;
+        self.together = OnceLock::new();
+        Some(damage)
     }
 
     /// What came since the base was built.

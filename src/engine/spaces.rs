@@ -11,7 +11,7 @@ use crate::engine::multi::MultiSpace;
 use crate::engine::settings::{VectorSettings, VectorShape};
 use crate::engine::space::Space;
 use crate::engine::sparse::SparseSpace;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One vector of the points.
 pub(super) enum VectorSpace {
@@ -95,6 +95,14 @@ impl VectorSpace {
     pub fn dense(&self) -> Option<&Space> {
         match self {
             Self::Dense(space) => Some(space),
+            Self::Multi(_) | Self::Sparse(_) => None,
+        }
+    }
+
+    /// See [`Space::give_up_damaged`]; other shapes have no graph.
+    pub fn give_up_damaged(&mut self) -> Option<Error> {
+        match self {
+            Self::Dense(space) => space.give_up_damaged(),
             Self::Multi(_) | Self::Sparse(_) => None,
         }
     }

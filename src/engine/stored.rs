@@ -111,7 +111,7 @@ impl Collection {
     /// # Errors
     /// Those of reading payloads.
     pub fn count(&self, ask: &Ask) -> Result<u64> {
-        self.read_columns(|state| Ok(state.matching(ask)?.len()))
+        self.read_whole(|state| Ok(state.matching(ask)?.len()))
     }
 }
 

@@ -135,6 +135,17 @@ impl Sealed {
         &self.header.sections
     }
 
+    /// Whether there is a section of this name: files of earlier builds lack some.
+    pub fn has(&self, name: &str) -> bool {
+        self.header.sections.iter().any(|section| section.name == name)
+    }
+
+    /// Where a section lies, for what is found out about it later.
+    pub fn place(&self, name: &str) -> (PathBuf, u64) {
+        let found = self.header.sections.iter().find(|section| section.name == name);
+        (self.path.clone(), found.map_or(PREAMBLE_BYTES as u64, |section| section.offset))
+    }
+
     /// The elements of a section and its shape, unverified.
     ///
     /// # Errors
@@ -167,6 +178,16 @@ impl Sealed {
         self.lend(section)
     }
 
+    /// Memory of the file, and where the bytes of a section lie in it, to be lent in parts.
+    ///
+    /// # Errors
+    /// As for [`Sealed::values`].
+    pub fn share(&self, name: &str) -> Result<(Memory, Range<usize>)> {
+        let section = self.find::<u8>(name)?;
+        let memory: Memory = Arc::<Mapped>::clone(&self.memory);
+        Ok((memory, range(section)))
+    }
+
     fn lend<T: Pod>(&self, section: &Section) -> Result<Slab<T>> {
         let memory: Memory = Arc::<Mapped>::clone(&self.memory);
         Slab::lent(&memory, range(section))
@@ -185,9 +206,8 @@ impl Sealed {
 
     /// An error about the contents of a section: the bytes are those that were written, and make no sense.
     pub fn refuse(&self, name: &str, what: impl std::fmt::Display) -> Error {
-        let found = self.header.sections.iter().find(|section| section.name == name);
-        let offset = found.map_or(PREAMBLE_BYTES as u64, |section| section.offset);
-        Error::corrupt(&self.path, offset, format!("section {name:?}: {what}"))
+        let (path, offset) = self.place(name);
+        Error::corrupt(&path, offset, format!("section {name:?}: {what}"))
     }
 
     fn find<T: Value>(&self, name: &str) -> Result<&Section> {

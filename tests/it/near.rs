@@ -12,6 +12,8 @@ use nearkin::core::rows::{Dtype, Rows};
 use nearkin::engine::{
     Answer, Ask, Collection, Given, How, NewPoint, RecallFacts, VectorShape, Vectors,
 };
+use nearkin::store::disk::FileDisk;
+use nearkin::store::sealed::Sealed;
 use serde_json::json;
 
 use crate::collection::{Made, asks, filter, made, payload, pool, rows, truth};
@@ -429,4 +431,64 @@ fn a_damaged_or_missing_index_costs_no_point_and_is_said_and_built_again() {
             assert!(again.notes().is_empty() && whole(&again));
         }
     }
+}
+
+#[test]
+fn a_damaged_link_is_met_by_the_search_that_comes_there_which_is_answered_all_the_same() {
+    // So many that a walk is faster than a pass over all.
+    let made = made(Dtype::F32, Metric::Cosine, 20_000, 24);
+    drop(Collection::build(&made.path, &pool(2), 1 << 30).unwrap());
+    let names = std::fs::read_dir(&made.path).unwrap().map(|entry| entry.unwrap().path());
+    let mut vector = names.filter(|path| path.to_string_lossy().ends_with("vector-0.sealed"));
+    let path = vector.next().unwrap();
+    let (first, section) = {
+        let sealed = Sealed::open_any(&FileDisk, &path).unwrap();
+        let links = sealed.sections().iter().find(|one| one.name == "graph.links").unwrap();
+        (links.offset as usize, links.n_bytes as usize)
+    };
+    let intact = std::fs::read(&path).unwrap();
+    let asks = vec![Ask::default(); 40];
+    let queries = rows(Dtype::F32, asks.len(), 24, 5);
+    let open = || Collection::open(&made.path, &pool(1), 1 << 30).unwrap();
+    let answers = |collection: &Collection| {
+        let one =
+            |q| collection.search(&queries.slice(q..q + 1), &asks[..1], &how(10, 0.9)).unwrap();
+        (0..40).flat_map(one).collect::<Vec<_>>()
+    };
+    let near = answers(&open());
+    assert!(near.iter().all(|answer| !answer.way.is_exact()));
+    let ids = |answer: &Answer| answer.points.iter().map(|point| point.id).collect::<Vec<_>>();
+    let (mut n_met, mut n_unmet) = (0, 0);
+    for n in 0..24 {
+        let mut bytes = intact.clone();
+        bytes[first + stream(3, n) as usize % section] ^= 1 << (n % 8);
+        // Under another name first: what is mapped stays as it is.
+        let part = path.with_extension("part");
+        std::fs::write(&part, bytes).unwrap();
+        std::fs::rename(part, &path).unwrap();
+        let collection = open();
+        let is_at_once = !collection.notes().is_empty();
+        let found = answers(&collection);
+        let notes = collection.notes();
+        if is_at_once || notes.is_empty() {
+            n_unmet += usize::from(notes.is_empty());
+        } else {
+            n_met += 1;
+            assert_eq!(notes.len(), 1, "{notes:?}");
+            assert!(notes[0].contains("the index cannot be used"), "{notes:?}");
+            assert!(notes[0].contains("graph.links") && notes[0].contains("vector-0"), "{notes:?}");
+            assert!(answers(&collection).iter().all(|answer| answer.way.is_exact()));
+            let is_same = |(a, b): (&Answer, &Answer)| a.way.is_exact() || ids(a) == ids(b);
+            assert!(found.iter().zip(&near).all(is_same), "no answer by damaged links");
+        }
+        drop(collection);
+        if n % 8 == 7 {
+            let indexed = Collection::index(&made.path, &pool(1), 1 << 30).unwrap();
+            assert!(indexed.changed && indexed.notes.len() == 1, "{indexed:?}");
+            let again = open();
+            assert!(again.notes().is_empty());
+            assert!(answers(&again).iter().all(|answer| !answer.way.is_exact()));
+        }
+    }
+    assert!(n_met > 0 && n_unmet > 0, "{n_met} met by a search, {n_unmet} by none");
 }

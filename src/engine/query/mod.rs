@@ -138,7 +138,7 @@ impl Collection {
         work: impl Fn(&mut Walk<'_>) -> Result<T>,
     ) -> Result<T> {
         let settings = self.settings();
-        self.read_columns(|state| {
+        self.read_whole(|state| {
             work(&mut Walk {
                 backend: &self.backend,
                 settings: &settings,

@@ -68,9 +68,10 @@ impl Graph {
         let mut order = slots.to_vec();
         self.check_new(distances, &mut order)?;
         let Some(&last) = order.last() else { return Ok(()) };
+        self.unguard()?;
         self.grow(last as usize + 1);
         if order.iter().any(|&slot| self.stale[slot as usize / 64] >> (slot % 64) & 1 == 1) {
-            self.sweep(pool);
+            self.sweep(pool)?;
         }
         // Neighbors often have like numbers; in a batch they would not see one another.
         let seed = self.params.seed ^ ORDER;

@@ -13,6 +13,7 @@ mod build;
 pub mod codes;
 pub mod distances;
 mod filtered;
+mod guard;
 mod layers;
 mod parts;
 mod pool;
@@ -30,12 +31,14 @@ pub use parts::Parts;
 pub use repair::Health;
 pub use search::{Ended, Found, Scratch};
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::core::limits::K;
 use crate::core::slab::Slab;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::graph::distances::Distances;
+use crate::index::graph::guard::Guard;
 use crate::index::graph::layers::{Layer, NONE, used};
 
 /// Most slots of a graph: the pool of a walk keeps 31 bits of slot beside a mark.
@@ -132,6 +135,8 @@ pub struct Graph {
     n_live: usize,
     /// A slot of the highest level.
     entry: Option<u32>,
+    /// Where links lie in a file: what is known of them.
+    guard: Option<Arc<Guard>>,
 }
 
 impl Graph {
@@ -150,6 +155,7 @@ impl Graph {
             version: next_version(),
             n_live: 0,
             entry: None,
+            guard: None,
         })
     }
 
@@ -179,7 +185,7 @@ impl Graph {
         (self.links.len() * size_of::<u32>() + 16 * self.dead.len() + upper) as u64
     }
 
-    /// The links of a slot on the base layer, to slots with and without rows.
+    /// The links of a slot on the base layer, to slots with and without rows; none where they are damaged, see [`Self::damage`].
     pub fn links(&self, slot: u32) -> &[u32] {
         used(self.places(slot))
     }
@@ -189,7 +195,12 @@ impl Graph {
         2 * self.params.m
     }
 
+    #[inline]
     fn places(&self, slot: u32) -> &[u32] {
+        match &self.guard {
+            Some(guard) if !guard.has_compared(slot) && !self.compare(guard, slot) => return &[],
+            _ => {}
+        }
         &self.links[slot as usize * self.width()..][..self.width()]
     }
 

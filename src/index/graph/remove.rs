@@ -43,6 +43,7 @@ impl Graph {
         if let Some(slot) = twice.or(slots.iter().copied().find(|&slot| !self.contains(slot))) {
             return Err(Error::usage("slot_absent", format!("slot {slot} has no row to remove")));
         }
+        self.unguard()?;
         slots.iter().for_each(|&slot| self.remove_one(distances, slot, scratch));
         Ok(())
     }
@@ -200,7 +201,11 @@ impl Graph {
     }
 
     /// Drops all links to slots without a row, so that these can be used again. Cost: one pass over all links.
-    pub fn sweep(&mut self, pool: &ThreadPool) {
+    ///
+    /// # Errors
+    /// `corrupt_file` if links of a file are damaged.
+    pub fn sweep(&mut self, pool: &ThreadPool) -> Result<()> {
+        self.unguard()?;
         let (width, dead) = (self.width(), &self.dead);
         let is_dead = |slot: u32| dead[slot as usize / 64] >> (slot % 64) & 1 == 1;
         pool.install(|| {
@@ -210,6 +215,7 @@ impl Graph {
             });
         });
         self.stale.fill(0);
+        Ok(())
     }
 }
 

@@ -80,9 +80,10 @@ impl Graph {
     /// nothing depends on; returns how many were linked so. Cost: one pass over all links, and a search for each.
     ///
     /// # Errors
-    /// `slot_range` if the distances do not cover the slots.
+    /// `slot_range` if the distances do not cover the slots; `corrupt_file` if links of a file are damaged.
     pub fn repair<D: Distances>(&mut self, distances: &D) -> Result<usize> {
         self.check_distances(distances)?;
+        self.unguard()?;
         Ok((0..=self.upper.len()).map(|level| self.repair_level(distances, level)).sum())
     }
 

@@ -72,7 +72,8 @@ impl Graph {
     /// The `k` nearest allowed slots that the walk finds, at the distances that it walks by.
     ///
     /// # Errors
-    /// Those of [`SearchParams::check`]; `slot_range` if the distances or the set do not cover the slots.
+    /// Those of [`SearchParams::check`]; `slot_range` if the distances or the set do not cover the slots; `corrupt_file` if links
+    /// of a file are damaged.
     pub fn search<D: Distances>(
         &self,
         distances: &D,
@@ -131,11 +132,15 @@ impl Graph {
         scratch.n_distances = 0;
         let start = self.descend(distances, query, (0, DESCENT_EF), scratch);
         (scratch.n_hops, scratch.n_links) = (0, 0);
-        if let Allow::All = allow {
-            self.beam(distances, query, 0, &start, (params.ef, 0), scratch);
-            return Ok(Ended::Converged);
-        }
-        Ok(self.beam_allowed(distances, query, &start, allow, params, scratch))
+        let ended = match allow {
+            Allow::All => {
+                self.beam(distances, query, 0, &start, (params.ef, 0), scratch);
+                Ended::Converged
+            }
+            _ => self.beam_allowed(distances, query, &start, allow, params, scratch),
+        };
+        self.check_met()?;
+        Ok(ended)
     }
 
     /// Where a walk on `level` begins: the nearest slots that beams of width `ef` find on the levels above it, from the entry point

@@ -334,7 +334,7 @@ fn a_whole_cluster_can_go() {
     graph.repair(&raw).unwrap();
     let found = recall(&graph, &raw, &clustered(60, 16, 5, 4), &left, 64);
     assert!(found > 0.95, "{found}");
-    graph.sweep(&pool(1));
+    graph.sweep(&pool(1)).unwrap();
     assert_eq!(graph.check(), Health { n_live: left.len(), ..Health::default() });
     // And everything else: the graph is as empty as a new one.
     graph.remove(&raw, &left, &mut scratch).unwrap();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use half::f16;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::backend::cpu::Cpu;
 use crate::backend::fallback::WithFallback;
@@ -21,7 +22,7 @@ use crate::distance::simd::coded::Bits;
 use crate::error::Result;
 use crate::index::graph::codes::Codes;
 use crate::index::graph::distances::Distances;
-use crate::index::graph::{BuildParams, Graph, Scratch, SearchParams};
+use crate::index::graph::{BuildParams, Graph, Parts, Scratch, SearchParams};
 use crate::index::sealed::PlacedRows;
 use crate::quant::search::{ExactIndex, Keep};
 use crate::store::Identity;
@@ -267,7 +268,7 @@ fn an_empty_graph_is_sealed() {
 #[test]
 fn a_flipped_bit_of_a_graph_is_refused_when_it_is_opened() {
     let built = build(600);
-    for part in ["about", "links", "live", "stale", "levels", "upper_slots", "upper_links"] {
+    for part in ["about", "sums", "live", "stale", "levels", "upper_slots", "upper_links"] {
         let file = seal(&built);
         file.damage(&format!("graph.{part}"));
         let error = Graph::open(&pool(), &file.open()).unwrap_err();
@@ -277,27 +278,110 @@ fn a_flipped_bit_of_a_graph_is_refused_when_it_is_opened() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_refused_though_its_checksum_is_right() {
+fn a_flipped_bit_of_a_link_is_met_by_the_walk_that_comes_there_and_by_nobody_before() {
     let built = build(600);
-    let parts = built.graph.parts();
-    let mut links = parts.links.to_vec();
-    links[300 * 8] = 600;
-    let file = File::new(Graph::N_SECTIONS, |writer| {
+    let (raw, queries) = (built.rows.raw().unwrap(), rows(Dtype::F32, 40, 16, 4));
+    let (mut n_met, mut n_whole) = (0, 0);
+    for seed in 0..24 {
+        let file = seal(&built);
+        let sealed = file.open();
+        let place = sealed.place("graph.links").1 as usize;
+        let mut bytes = fs::read(&file.path).unwrap();
+        let at = place + stream(seed, 0) as usize % (600 * 8 * 4);
+        bytes[at] ^= 1 << (seed % 8);
+        replace(&file.path, &bytes);
+        let mut opened = open(&file.open());
+        let params = SearchParams { ef: 10, ..SearchParams::default() };
+        let mut scratch = Scratch::default();
+        let mut is_met = false;
+        for i in 0..queries.n_rows() {
+            let query = raw.query(&queries, i).unwrap();
+            let expected = built.graph.search(&raw, &query, Allow::All, &params, &mut scratch);
+            match opened.graph.search(&raw, &query, Allow::All, &params, &mut scratch) {
+                Ok(found) => {
+                    assert!(!is_met, "what was met is not forgotten");
+                    assert_eq!(Ok(found), expected, "a walk that came elsewhere");
+                    n_whole += 1;
+                }
+                Err(error) => {
+                    is_met = true;
+                    let text = error.to_string();
+                    assert_eq!(error.code(), "corrupt_file", "{text}");
+                    let slots = at.saturating_sub(place) / (8 * 4) / 16 * 16;
+                    assert!(
+                        text.contains("graph.links") && text.contains(&format!("slots {slots}.."))
+                    );
+                    assert_eq!(opened.graph.damage(), Some(&error));
+                }
+            }
+        }
+        n_met += usize::from(is_met);
+        assert_eq!(opened.graph.verify().unwrap_err().code(), "corrupt_file");
+        let mut again = open(&file.open());
+        for graph in [&mut opened.graph, &mut again.graph] {
+            let changes = [
+                graph.remove(&built.codes, &[7], &mut scratch).err(),
+                graph.insert(&pool(), &built.codes, &[0]).err(),
+                graph.repair(&built.codes).err(),
+                graph.sweep(&pool()).err(),
+            ];
+            assert!(changes.iter().all(Option::is_some));
+            let path = file.path.with_extension("again");
+            let on = (&FileDisk, &path, IDENTITY);
+            let mut writer = SealedWriter::create(on.0, on.1, on.2, Graph::N_SECTIONS).unwrap();
+            assert_eq!(graph.seal(&mut writer).unwrap_err().code(), "corrupt_file");
+        }
+    }
+    assert!(n_met >= 12 && n_whole >= 12, "{n_met} {n_whole}");
+}
+
+/// A file of a graph of 600 slots with other links, all checksums of which are right; without those of blocks, as builds before
+/// 2026-11-30 wrote it.
+fn written(parts: &Parts, links: &[u32], has_sums: bool) -> File {
+    File::new(Graph::N_SECTIONS - usize::from(!has_sums), |writer| {
         writer.section::<u64>("graph.about", &[4])?;
         writer.append(&[4u64, 32, 5, u64::from(parts.entry.unwrap())])?;
         writer.section::<u32>("graph.links", &[600, 8])?;
-        writer.append(&links)?;
+        writer.append(links)?;
+        if has_sums {
+            let blocks = (0..).zip(links.chunks(16 * 8));
+            let sum = |(n, links)| xxh3_64_with_seed(bytemuck::cast_slice(links), n);
+            let sums: Vec<u64> = blocks.map(sum).collect();
+            writer.section::<u64>("graph.sums", &[sums.len() as u64])?;
+            writer.append(&sums)?;
+        }
         writer.section::<u64>("graph.live", &[parts.live.len() as u64])?;
         writer.append(&parts.live)?;
         writer.section::<u64>("graph.stale", &[parts.live.len() as u64])?;
         writer.append(&vec![0u64; parts.live.len()])?;
-        for (name, n) in [("graph.levels", 0), ("graph.upper_slots", 0), ("graph.upper_links", 0)] {
-            writer.section::<u32>(name, &[n])?;
-        }
-        Ok(())
-    });
-    let error = Graph::open(&pool(), &file.open()).unwrap_err().to_string();
-    assert!(error.contains("slot 300 links to 600 of 600"), "{error}");
+        let all: Vec<u32> = parts.upper.iter().flat_map(|(slots, _)| slots.clone()).collect();
+        writer.section::<u32>("graph.levels", &[parts.upper.len() as u64])?;
+        writer.append(&parts.upper.iter().map(|one| one.0.len() as u32).collect::<Vec<_>>())?;
+        writer.section::<u32>("graph.upper_slots", &[all.len() as u64])?;
+        writer.append(&all)?;
+        writer.section::<u32>("graph.upper_links", &[all.len() as u64, 4])?;
+        parts.upper.iter().try_for_each(|(_, links)| writer.append(links))
+    })
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_refused_though_its_checksums_are_right() {
+    let built = build(600);
+    let parts = built.graph.parts();
+    let mut links = parts.links.to_vec();
+    for has_sums in [false, true] {
+        let graph = Graph::open(&pool(), &written(&parts, &links, has_sums).open()).unwrap();
+        graph.verify().unwrap();
+        assert_eq!(graph.parts().links, parts.links);
+    }
+    links[301 * 8] = 600;
+    let at_once = Graph::open(&pool(), &written(&parts, &links, false).open()).unwrap_err();
+    let graph = Graph::open(&pool(), &written(&parts, &links, true).open()).unwrap();
+    let when_met = graph.verify().unwrap_err();
+    for error in [at_once, when_met] {
+        assert!(error.to_string().contains("slot 301 links to 600 of 600"), "{error}");
+    }
+    assert!(graph.links(301).is_empty(), "nobody follows them");
 }
 
 #[test]
