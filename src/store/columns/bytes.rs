@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use bytemuck::Pod;
 use roaring::RoaringBitmap;
 
+use crate::core::slab::{Memory, Slab};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Adds a count of things that are numbered by 32 bits, as slots and words are.
@@ -20,6 +22,16 @@ pub fn put_count(out: &mut Vec<u8>, n: usize) {
 pub fn put_set(out: &mut Vec<u8>, set: &RoaringBitmap) {
     out.reserve(set.serialized_size());
     set.serialize_into(out).expect("memory takes what is written to it");
+}
+
+/// What elements that are lent from a section lie at a multiple of.
+const ALIGN: usize = 64;
+
+/// Adds elements, for [`Reader::slab`] to lend; `out` has all of the section up to here.
+pub fn put_slab<T: Pod>(out: &mut Vec<u8>, elements: &[T]) {
+    const { assert!(cfg!(target_endian = "little"), "files are little-endian") };
+    out.resize(out.len().next_multiple_of(ALIGN), 0);
+    out.extend_from_slice(bytemuck::cast_slice(elements));
 }
 
 /// Adds lists by slot, each with its count before what `put` makes of it.
@@ -45,23 +57,48 @@ pub fn set_of<T>(values: &[T], is_in: impl Fn(&T) -> bool) -> RoaringBitmap {
     RoaringBitmap::from_lsb0_bytes(0, &bits)
 }
 
+/// The slots whose byte is not 0: as [`set_of`], eight at once.
+pub fn set_of_bytes(bytes: &[u8]) -> RoaringBitmap {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let eight = |bytes: [u8; 8]| {
+        let bytes = u64::from_le_bytes(bytes);
+        let marks = ((bytes & LOW) + LOW | bytes) >> 7 & 0x0101_0101_0101_0101;
+        (marks.wrapping_mul(GATHER) >> 56) as u8
+    };
+    let (whole, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let bits: Vec<u8> = whole.iter().copied().chain([last]).map(eight).collect();
+    RoaringBitmap::from_lsb0_bytes(0, &bits)
+}
+
 /// Takes what was put off the front of bytes.
-#[derive(Debug)]
 pub struct Reader<'b> {
     bytes: &'b [u8],
     rest: &'b [u8],
     slots: Option<&'b RoaringBitmap>,
+    /// Whether these are all slots up to the last.
+    is_all: bool,
+    /// What the bytes lie in, and where they begin.
+    memory: Option<(&'b Memory, usize)>,
 }
 
 impl<'b> Reader<'b> {
     /// Reads bytes with any slots.
     pub fn new(bytes: &'b [u8]) -> Self {
-        Self { bytes, rest: bytes, slots: None }
+        Self { bytes, rest: bytes, slots: None, is_all: false, memory: None }
     }
 
     /// Reads bytes with no other slots than these.
     pub fn within(bytes: &'b [u8], slots: &'b RoaringBitmap) -> Self {
-        Self { bytes, rest: bytes, slots: Some(slots) }
+        let is_all = slots.max().is_some_and(|last| slots.len() == u64::from(last) + 1);
+        Self { slots: Some(slots), is_all, ..Self::new(bytes) }
+    }
+
+    /// Reads bytes that lie in `memory` from `start` on, which lends what is asked for as a slab.
+    pub fn lending(self, memory: &'b Memory, start: usize) -> Self {
+        Self { memory: Some((memory, start)), ..self }
     }
 
     /// One past the greatest slot that there can be.
@@ -141,6 +178,20 @@ impl<'b> Reader<'b> {
         Ok(numbers.iter().map(|&bytes| i64::from_le_bytes(bytes)))
     }
 
+    /// The next `n` elements, which stay where they lie: at a multiple of 64 bytes.
+    ///
+    /// # Errors
+    /// `corrupt_file` if fewer bytes are left.
+    pub fn slab<T: Pod>(&mut self, n: usize) -> Result<Slab<T>> {
+        let (memory, start) = self.memory.expect("columns are read from memory that lends");
+        let at = |reader: &Self| start + reader.bytes.len() - reader.rest.len();
+        let first = at(self).next_multiple_of(ALIGN);
+        self.take(first - at(self))?;
+        let n_bytes = n.checked_mul(size_of::<T>());
+        self.take(n_bytes.ok_or_else(|| self.corrupt(format!("{n} elements")))?)?;
+        Slab::lent(memory, first..at(self)).map_err(|error| self.corrupt(error))
+    }
+
     /// A count of things of at least `least_bytes` each.
     ///
     /// # Errors
@@ -174,6 +225,23 @@ impl<'b> Reader<'b> {
             return Err(self.corrupt(format!("slot {slot}, which has no value")));
         }
         Ok(slot)
+    }
+
+    /// Fails unless these slots ascend, and are the reader's.
+    ///
+    /// # Errors
+    /// `corrupt_file`.
+    pub fn check_run(&self, run: &[u32]) -> Result<()> {
+        let has_all = match self.slots {
+            None => true,
+            // Runs ascend: where all slots up to one have a value, those before it need no look.
+            Some(slots) if self.is_all => run.last().is_none_or(|&last| slots.contains(last)),
+            Some(slots) => run.iter().all(|&slot| slots.contains(slot)),
+        };
+        if has_all && run.is_sorted_by(|a, b| a < b) {
+            return Ok(());
+        }
+        Err(self.corrupt("slots that are not in order, or have no value"))
     }
 
     /// Lists by slot, of elements of at least `least_bytes` each, so many of which `take` takes.
@@ -236,6 +304,8 @@ impl<'b> Reader<'b> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::mapped::Mapped;
+    use std::sync::Arc;
 
     #[test]
     fn what_was_put_is_taken_in_order_and_nothing_more() {
@@ -294,7 +364,46 @@ mod tests {
     }
 
     #[test]
+    fn slabs_are_lent_from_where_they_were_put() {
+        let mut out = vec![1, 2, 3];
+        put_slab(&mut out, &[7u32, 8, 9]);
+        put_slab(&mut out, &[-1i64, i64::MIN]);
+        out.push(5);
+        // Behind what another part of the section has.
+        let before = [0u8; 128];
+        let memory: Memory = Arc::new(Mapped::of_bytes(&[&before, &out[..]].concat()));
+        let slots = RoaringBitmap::new();
+        let mut reader = Reader::within(&memory[128..], &slots).lending(&memory, 128);
+        reader.take(3).unwrap();
+        let (words, longs) = (reader.slab::<u32>(3).unwrap(), reader.slab::<i64>(2).unwrap());
+        assert_eq!((&words[..], &longs[..]), (&[7, 8, 9][..], &[-1, i64::MIN][..]));
+        assert!(words.is_lent() && longs.is_lent());
+        assert_eq!(reader.u8().unwrap(), 5);
+        assert_eq!(reader.slab::<u8>(1).unwrap_err().code(), "corrupt_file");
+        assert_eq!(reader.slab::<u64>(usize::MAX).unwrap_err().code(), "corrupt_file");
+    }
+
+    #[test]
+    fn runs_ascend_and_have_values() {
+        let slots: RoaringBitmap = (0..100).chain([200, 300]).collect();
+        let reader = Reader::within(&[], &slots);
+        for good in [&[][..], &[0], &[5, 9, 99], &[5, 200, 300]] {
+            reader.check_run(good).unwrap();
+        }
+        let all = (0..100).collect();
+        Reader::within(&[], &all).check_run(&[5, 99]).unwrap();
+        assert!(Reader::within(&[], &all).check_run(&[5, 100]).is_err());
+        for bad in [&[9, 5][..], &[5, 5], &[5, 100], &[5, 250, 300], &[300, 200]] {
+            assert_eq!(reader.check_run(bad).unwrap_err().code(), "corrupt_file", "{bad:?}");
+        }
+    }
+
+    #[test]
     fn a_set_of_flags_has_their_places() {
+        for n in 0..100 {
+            let bytes: Vec<u8> = (0..n).map(|at| [0, 1, 0x80, 0xff, 0][at % 5]).collect();
+            assert_eq!(set_of_bytes(&bytes), set_of(&bytes, |&byte| byte > 0), "{n}");
+        }
         for n in [0, 1, 8, 9, 100] {
             let flags: Vec<u32> = (0..n).map(|at| at % 3).collect();
             let expected: RoaringBitmap = (0..n).filter(|at| at % 3 == 2).collect();

@@ -1,6 +1,7 @@
 //! One sortable key per slot, cut into at most 255 cells of about equal depth. A wide range is a look at one byte per slot, less what
 //! the one or two cells have beyond it that a bound cuts ([`Beyond`]); of these, and of all cells of a narrow range, the slots are
-//! listed by key when they are first asked for.
+//! listed by key: in a file they lie so, in memory they are sorted when they are first asked for. What lies in a file stays there
+//! until it is changed (`seal.rs`).
 //!
 //! Paper: SQUASH (arXiv 2502.01528), the quantised attribute index; here each cell knows its least and greatest key, and
 //! a value that fills a cell has it alone.
@@ -11,13 +12,13 @@ use std::sync::OnceLock;
 
 use roaring::RoaringBitmap;
 
+use crate::core::slab::Slab;
 use crate::distance::simd::members::ByteSet;
-use crate::error::Result;
-use crate::store::columns::bytes::{Reader, put_count, set_of};
-use crate::store::columns::group::{ByCode, Group};
+use crate::store::columns::group::{ByCode, Group, Order};
 use crate::store::columns::marked::{Marked, has_all, sorted};
 
 mod beyond;
+mod seal;
 
 pub use beyond::Beyond;
 
@@ -43,18 +44,20 @@ const MOST_SINCE: usize = 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Cells {
     /// By slot: 0 for no key, else one more than the place of its cell.
-    codes: Vec<u8>,
+    codes: Slab<u8>,
     /// By slot.
-    keys: Vec<i64>,
+    keys: Slab<i64>,
     cells: Vec<Cell>,
     n_keys: u32,
     n_at_cut: u32,
     lists: Lists,
 }
 
-/// The slots of cells, listed when they are first asked for.
+/// The slots of cells: as they lie in a file, or listed when they are first asked for.
 #[derive(Clone, Debug, Default)]
 struct Lists {
+    /// In place of all others.
+    in_file: Option<Order>,
     by_code: OnceLock<ByCode>,
     /// By key, one for each cell.
     groups: Vec<OnceLock<Group>>,
@@ -105,15 +108,16 @@ impl Cells {
         self.clear(slot);
         let at = slot as usize;
         if self.codes.len() <= at {
-            self.codes.resize(at + 1, 0);
-            self.keys.resize(at + 1, 0);
+            self.codes.to_mut().resize(at + 1, 0);
+            self.keys.to_mut().resize(at + 1, 0);
         }
         if self.cells.is_empty() {
             self.cells.push(Cell::new(i64::MIN));
             self.forget_lists();
         }
-        self.keys[at] = key;
-        self.codes[at] = self.take_in(key);
+        let code = self.take_in(key);
+        self.keys.to_mut()[at] = key;
+        self.codes.to_mut()[at] = code;
         self.n_keys += 1;
         if self.n_keys >= LEAST_CUT && self.n_keys >= 2 * self.n_at_cut {
             self.cut();
@@ -127,9 +131,9 @@ impl Cells {
 
     /// Takes the key of a slot away.
     pub fn clear(&mut self, slot: u32) {
-        if let Some(code) = self.codes.get_mut(slot as usize).filter(|code| **code > 0) {
-            self.cells[usize::from(*code) - 1].n -= 1;
-            *code = 0;
+        if let Some(&code) = self.codes.get(slot as usize).filter(|code| **code > 0) {
+            self.cells[usize::from(code) - 1].n -= 1;
+            self.codes.to_mut()[slot as usize] = 0;
             self.n_keys -= 1;
             self.lists.is_changed = true;
         }
@@ -167,7 +171,8 @@ impl Cells {
         }
         for at in 0..self.codes.len() {
             if self.codes[at] > 0 {
-                self.codes[at] = self.take_in(self.keys[at]);
+                let code = self.take_in(self.keys[at]);
+                self.codes.to_mut()[at] = code;
             }
         }
         self.n_at_cut = self.n_keys;
@@ -276,9 +281,12 @@ impl Cells {
         self.n_codes() / FEW
     }
 
-    /// The slots of a cell, as they were when they were first asked for.
+    /// The slots of a cell, as they were in the file, or when they were first asked for.
     fn listed(&self, code: u8) -> &[u32] {
-        self.lists.by_code.get_or_init(|| ByCode::of(&self.codes)).slots(code)
+        match &self.lists.in_file {
+            Some(order) => order.slots(code),
+            None => self.lists.by_code.get_or_init(|| ByCode::of(&self.codes)).slots(code),
+        }
     }
 
     /// The same by key.
@@ -298,7 +306,14 @@ impl Cells {
 
     /// Adds the slots of a cell whose key is in `keys`, of those that its list says.
     fn list(&self, code: u8, keys: &RangeInclusive<i64>, out: &mut Vec<u32>) {
-        let found = self.group(code).range(keys);
+        match &self.lists.in_file {
+            Some(order) => self.add(order.range(code, keys), out),
+            None => self.add(self.group(code).range(keys), out),
+        }
+    }
+
+    /// Adds slots that were listed with a key and have it.
+    fn add(&self, found: impl Iterator<Item = (u32, i64)>, out: &mut Vec<u32>) {
         if self.lists.is_changed {
             let is_so = |&(slot, key): &(u32, i64)| self.key(slot) == Some(key);
             out.extend(found.filter(is_so).map(|(slot, _)| slot));
@@ -345,63 +360,10 @@ impl Cells {
         self.n_keys.into()
     }
 
-    /// Adds what [`Cells::decode`] reads: where cells begin, the codes, and the keys of slots that have one.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.push(u8::try_from(self.cells.len()).expect("a cut makes at most 255 cells"));
-        out.extend(self.n_at_cut.to_le_bytes());
-        self.cells.iter().for_each(|cell| out.extend(cell.from.to_le_bytes()));
-        put_count(out, self.codes.len());
-        out.extend(&self.codes);
-        out.reserve(self.n_keys as usize * size_of::<i64>());
-        let with_key = self.codes.iter().zip(&self.keys).filter(|(code, _)| **code > 0);
-        with_key.for_each(|(_, key)| out.extend(key.to_le_bytes()));
-    }
-
-    /// Reads what was encoded. Counts and bounds of cells are those of the keys that are there.
-    ///
-    /// # Errors
-    /// `corrupt_file`, among others for a key outside of its cell.
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self> {
-        let n_cells = reader.u8()?;
-        let n_at_cut = reader.u32()?;
-        let mut cells: Vec<Cell> = reader.i64s(n_cells.into())?.map(Cell::new).collect();
-        let begins_least = cells.first().is_none_or(|cell| cell.from == i64::MIN);
-        if !begins_least || !cells.is_sorted_by(|a, b| a.from < b.from) {
-            return Err(reader.corrupt("cells that are not in order"));
-        }
-        let n_codes = reader.count(1)?;
-        let codes = reader.take(n_codes)?.to_vec();
-        if codes.iter().any(|&code| code > n_cells) || n_at_cut as usize > n_codes {
-            let what =
-                format!("codes or a cut of {n_at_cut} keys that {n_cells} cells do not have");
-            return Err(reader.corrupt(what));
-        }
-        reader.check(&set_of(&codes, |&code| code > 0))?;
-        let n_keys = codes.iter().filter(|&&code| code > 0).count();
-        let packed = reader.i64s(n_keys)?;
-        let mut keys = vec![0; n_codes];
-        let with_key = codes.iter().zip(&mut keys).filter(|(code, _)| **code > 0);
-        for ((&code, own), key) in with_key.zip(packed) {
-            *own = key;
-            cells[usize::from(code) - 1].take_in(key);
-        }
-        let ends = cells.iter().skip(1).map(|cell| cell.from - 1).chain([i64::MAX]);
-        let has_others = |(cell, end): (&Cell, i64)| {
-            cell.n > 0 && (cell.least < cell.from || cell.greatest > end)
-        };
-        if cells.iter().zip(ends).any(has_others) {
-            return Err(reader.corrupt("a key outside of its cell"));
-        }
-        let mut read =
-            Self { codes, keys, cells, n_keys: n_keys as u32, n_at_cut, ..Self::default() };
-        read.forget_lists();
-        Ok(read)
-    }
-
-    /// Bytes held.
+    /// Bytes held, those that stay in a file included.
     pub fn n_bytes(&self) -> usize {
-        self.codes.capacity()
-            + self.keys.capacity() * size_of::<i64>()
+        self.codes.len()
+            + self.keys.len() * size_of::<i64>()
             + self.cells.capacity() * size_of::<Cell>()
             + self.lists.n_bytes()
     }
@@ -410,7 +372,9 @@ impl Cells {
 impl Lists {
     fn n_bytes(&self) -> usize {
         let groups = self.groups.iter().filter_map(OnceLock::get).map(Group::n_bytes);
-        groups.sum::<usize>() + self.by_code.get().map_or(0, ByCode::n_bytes)
+        groups.sum::<usize>()
+            + self.by_code.get().map_or(0, ByCode::n_bytes)
+            + self.in_file.as_ref().map_or(0, Order::n_bytes)
     }
 }
 

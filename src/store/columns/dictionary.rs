@@ -6,6 +6,8 @@ use std::sync::Arc;
 use roaring::{MultiOps, RoaringBitmap};
 
 use crate::core::ids::PointId;
+use crate::core::slab::Slab;
+use crate::store::columns::marked::{has_all, sorted};
 
 mod seal;
 
@@ -19,6 +21,8 @@ pub struct Dictionary {
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
     n_text_bytes: usize,
+    /// Slots of words that lie in a file, a run for each.
+    runs: Slab<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -37,7 +41,17 @@ enum Word {
 #[derive(Clone, Debug)]
 pub(super) enum Slots {
     One(u32),
+    /// So many of the dictionary's runs, from the first on.
+    Run(u32, u32),
     Many(Box<RoaringBitmap>),
+}
+
+/// The same, to be read.
+#[derive(Clone, Copy)]
+enum Held<'a> {
+    One(u32),
+    Run(&'a [u32]),
+    Many(&'a RoaringBitmap),
 }
 
 impl Dictionary {
@@ -52,7 +66,7 @@ impl Dictionary {
     /// Notes that `slot` holds the word; returns its number.
     pub fn insert(&mut self, text: &str, slot: u32) -> u32 {
         if let Some(id) = self.find(text) {
-            self.entry_mut(id).slots.insert(slot);
+            self.change(id, |slots| slots.insert(slot));
             return id;
         }
         let id = self.free.pop().unwrap_or_else(|| {
@@ -77,8 +91,7 @@ impl Dictionary {
 
     /// Notes that `slot` no longer holds the word of this number; the last slot takes the word along.
     pub fn remove(&mut self, id: u32, slot: u32) {
-        let entry = self.entry_mut(id);
-        if !entry.slots.remove(slot) {
+        if self.change(id, |slots| slots.remove(slot)) != Some(true) {
             return;
         }
         match self.entries[id as usize].take().expect("it was looked up").word {
@@ -93,62 +106,92 @@ impl Dictionary {
         self.free.push(id);
     }
 
-    fn entry_mut(&mut self, id: u32) -> &mut Entry {
-        self.entries[id as usize].as_mut().expect("a number stands for a word while a slot has it")
+    /// Changes the slots of a number, if it stands for a word. That it does while a slot has it is not checked of what a file
+    /// says of both.
+    fn change<T>(&mut self, id: u32, change: impl FnOnce(&mut Slots) -> T) -> Option<T> {
+        let slots = &mut self.entries.get_mut(id as usize)?.as_mut()?.slots;
+        if let Slots::Run(first, n) = *slots {
+            let run = self.runs[first as usize..][..n as usize].iter().copied();
+            let many = RoaringBitmap::from_sorted_iter(run).expect("checked: runs ascend");
+            *slots = Slots::Many(Box::new(many));
+        }
+        Some(change(slots))
     }
 
     /// Calls `visit` with the number of every word and each of its slots, in order.
     pub fn visit(&self, mut visit: impl FnMut(u32, u32)) {
-        for (entry, id) in self.entries.iter().zip(0..) {
-            match entry.as_ref().map(|entry| &entry.slots) {
+        for id in 0..self.entries.len() as u32 {
+            match self.held(id) {
                 None => {}
-                Some(Slots::One(slot)) => visit(id, *slot),
-                Some(Slots::Many(many)) => many.iter().for_each(|slot| visit(id, slot)),
+                Some(Held::One(slot)) => visit(id, slot),
+                Some(Held::Run(run)) => run.iter().for_each(|&slot| visit(id, slot)),
+                Some(Held::Many(many)) => many.iter().for_each(|slot| visit(id, slot)),
             }
         }
     }
 
-    fn slots(&self, id: u32) -> Option<&Slots> {
-        Some(&self.entries.get(id as usize)?.as_ref()?.slots)
+    fn held(&self, id: u32) -> Option<Held<'_>> {
+        Some(match &self.entries.get(id as usize)?.as_ref()?.slots {
+            Slots::One(slot) => Held::One(*slot),
+            Slots::Run(first, n) => Held::Run(&self.runs[*first as usize..][..*n as usize]),
+            Slots::Many(many) => Held::Many(many),
+        })
     }
 
     /// How many slots hold the word of this number.
     pub fn n_slots(&self, id: u32) -> u64 {
-        self.slots(id).map_or(0, Slots::len)
+        self.held(id).map_or(0, |held| held.len())
     }
 
     /// The slots that hold any of these words.
     pub fn union(&self, ids: &[u32]) -> RoaringBitmap {
-        let slots = || ids.iter().filter_map(|&id| self.slots(id));
-        let many = slots().filter_map(|slots| match slots {
-            Slots::Many(many) => Some(&**many),
-            Slots::One(_) => None,
-        });
-        let mut all: RoaringBitmap = many.union();
-        slots().for_each(|slots| {
-            if let Slots::One(slot) = slots {
-                all.insert(*slot);
+        let (mut many, mut others) = (Vec::new(), Vec::new());
+        for held in ids.iter().filter_map(|&id| self.held(id)) {
+            match held {
+                Held::One(slot) => others.push(slot),
+                Held::Run(run) => others.extend_from_slice(run),
+                Held::Many(set) => many.push(set),
             }
-        });
-        all
+        }
+        let mut all: RoaringBitmap = many.union();
+        // In order, they are put behind one another.
+        others.sort_unstable();
+        others.dedup();
+        match all.is_empty() {
+            true => sorted(others.into_iter()),
+            false => {
+                all.extend(others);
+                all
+            }
+        }
     }
 
     /// Calls `visit` with every slot of each of these words.
     pub fn each_slot(&self, ids: &[u32], mut visit: impl FnMut(u32)) {
-        for slots in ids.iter().filter_map(|&id| self.slots(id)) {
-            match slots {
-                Slots::One(slot) => visit(*slot),
-                Slots::Many(many) => many.iter().for_each(&mut visit),
+        for held in ids.iter().filter_map(|&id| self.held(id)) {
+            match held {
+                Held::One(slot) => visit(slot),
+                Held::Run(run) => run.iter().copied().for_each(&mut visit),
+                Held::Many(set) => set.iter().for_each(&mut visit),
             }
         }
     }
 
     /// The slots of `within` that hold the word of this number.
     pub fn intersection(&self, id: u32, within: &RoaringBitmap) -> RoaringBitmap {
-        match self.slots(id) {
+        match self.held(id) {
             None => RoaringBitmap::new(),
-            Some(Slots::One(slot)) => within.contains(*slot).then_some(*slot).into_iter().collect(),
-            Some(Slots::Many(many)) => &**many & within,
+            Some(Held::One(slot)) => within.contains(slot).then_some(slot).into_iter().collect(),
+            Some(Held::Run(run)) => {
+                // Most often all slots are candidates.
+                let is_in = |&last: &u32| within.contains(last) && has_all(within, last);
+                let slots = run.iter().copied();
+                match run.last().is_some_and(is_in) {
+                    true => sorted(slots),
+                    false => sorted(slots.filter(|&slot| within.contains(slot))),
+                }
+            }
+            Some(Held::Many(many)) => many & within,
         }
     }
 
@@ -165,22 +208,22 @@ impl Dictionary {
 
     /// The words that slots of `within` hold, by number, with how many of them hold each.
     pub fn counts(&self, within: &RoaringBitmap) -> Vec<(u32, u64)> {
-        let n_in = |slots: &Slots| match slots {
-            Slots::One(slot) => u64::from(within.contains(*slot)),
-            Slots::Many(many) => many.intersection_len(within),
+        let n_in = |held: Held<'_>| match held {
+            Held::One(slot) => u64::from(within.contains(slot)),
+            Held::Run(run) => run.iter().filter(|&&slot| within.contains(slot)).count() as u64,
+            Held::Many(many) => many.intersection_len(within),
         };
-        let numbered = (0u32..).zip(&self.entries);
-        let counts = numbered.filter_map(|(id, entry)| Some((id, n_in(&entry.as_ref()?.slots))));
+        let ids = 0..self.entries.len() as u32;
+        let counts = ids.filter_map(|id| Some((id, n_in(self.held(id)?))));
         counts.filter(|(_, n)| *n > 0).collect()
     }
 
-    /// The word of a number that stands for one.
-    pub fn word(&self, id: u32) -> String {
-        let entry = self.entries[id as usize].as_ref();
-        match &entry.expect("a number stands for a word while a slot has it").word {
+    /// The word of a number, if it stands for one.
+    pub fn word(&self, id: u32) -> Option<String> {
+        Some(match &self.entries.get(id as usize)?.as_ref()?.word {
             Word::Text(text) => text.to_string(),
             Word::Uuid(uuid) => spell(*uuid),
-        }
+        })
     }
 
     /// Distinct words.
@@ -193,7 +236,7 @@ impl Dictionary {
         self.entries.len()
     }
 
-    /// Bytes held, with what the allocator and the maps add estimated.
+    /// Bytes held, with what the allocator and the maps add estimated, and what stays in a file.
     pub fn n_bytes(&self) -> usize {
         let slots = self.entries.iter().flatten().map(|entry| entry.slots.n_bytes());
         // A shared string has two counters before it; a map keeps a byte of control per entry.
@@ -204,14 +247,17 @@ impl Dictionary {
             + self.entries.capacity() * size_of::<Option<Entry>>()
             + self.free.capacity() * size_of::<u32>()
             + slots.sum::<usize>()
+            + self.runs.len() * size_of::<u32>()
     }
 }
 
 impl Slots {
+    /// Only of slots that are their own.
     fn insert(&mut self, slot: u32) {
         match self {
             Self::One(one) if *one == slot => {}
             Self::One(one) => *self = Self::Many(Box::new([*one, slot].into_iter().collect())),
+            Self::Run(..) => unreachable!("a run is copied before it is changed"),
             Self::Many(many) => {
                 many.insert(slot);
             }
@@ -222,6 +268,7 @@ impl Slots {
     fn remove(&mut self, slot: u32) -> bool {
         match self {
             Self::One(one) => *one == slot,
+            Self::Run(..) => unreachable!("a run is copied before it is changed"),
             Self::Many(many) => {
                 many.remove(slot);
                 many.is_empty()
@@ -229,17 +276,20 @@ impl Slots {
         }
     }
 
+    fn n_bytes(&self) -> usize {
+        match self {
+            Self::One(_) | Self::Run(..) => 0,
+            Self::Many(many) => n_bytes(many),
+        }
+    }
+}
+
+impl Held<'_> {
     fn len(&self) -> u64 {
         match self {
             Self::One(_) => 1,
+            Self::Run(run) => run.len() as u64,
             Self::Many(many) => many.len(),
-        }
-    }
-
-    fn n_bytes(&self) -> usize {
-        match self {
-            Self::One(_) => 0,
-            Self::Many(many) => n_bytes(many),
         }
     }
 }

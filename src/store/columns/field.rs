@@ -16,6 +16,7 @@ use crate::store::columns::number::{Layout, Number};
 use crate::store::columns::number_column::NumberColumn;
 use crate::store::columns::path::elements;
 use crate::store::columns::presence::Presence;
+use crate::store::columns::seal::Format;
 use crate::store::columns::text::TextColumn;
 
 /// The values of one field, taken for one kind.
@@ -111,16 +112,31 @@ impl Column {
     ///
     /// # Errors
     /// `corrupt_file`.
-    pub(super) fn decode(kind: Kind, reader: &mut Reader<'_>) -> Result<Self> {
+    pub(super) fn decode(kind: Kind, format: Format, reader: &mut Reader<'_>) -> Result<Self> {
+        let numbers = |layout, reader: &mut _| NumberColumn::decode(layout, format, reader);
         Ok(match kind {
-            Kind::Keyword | Kind::Uuid => Self::Keyword(KeywordColumn::decode(reader)?),
-            Kind::Integer => Self::Number(NumberColumn::decode(Layout::Int, reader)?),
-            Kind::Float => Self::Number(NumberColumn::decode(Layout::Float, reader)?),
+            Kind::Keyword | Kind::Uuid => Self::Keyword(match format {
+                Format::Packed => KeywordColumn::decode_sets(reader)?,
+                Format::Lent => KeywordColumn::decode(reader)?,
+            }),
+            Kind::Integer => Self::Number(numbers(Layout::Int, reader)?),
+            Kind::Float => Self::Number(numbers(Layout::Float, reader)?),
             Kind::Bool => Self::Bool([reader.set()?, reader.set()?]),
-            Kind::Datetime => Self::Datetime(NumberColumn::decode(Layout::Int, reader)?),
-            Kind::Geo => Self::Geo(GeoColumn::decode(reader)?),
+            Kind::Datetime => Self::Datetime(numbers(Layout::Int, reader)?),
+            Kind::Geo => Self::Geo(GeoColumn::decode(format, reader)?),
             Kind::Text => Self::Text(TextColumn::decode(reader)?),
         })
+    }
+
+    /// Adds what [`Column::decode`] reads of a packed one.
+    #[cfg(test)]
+    pub(super) fn encode_packed(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Keyword(column) => column.encode_sets(out),
+            Self::Number(column) | Self::Datetime(column) => column.encode_packed(out),
+            Self::Geo(column) => column.encode_packed(out),
+            Self::Text(_) | Self::Bool(_) => self.encode(out),
+        }
     }
 
     /// Bytes held, about.

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::store::columns::bytes::{Reader, put_lists};
 use crate::store::columns::cells::Cells;
 use crate::store::columns::number::{float_of, key_of};
+use crate::store::columns::seal::Format;
 
 /// A place.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -114,6 +115,10 @@ impl GeoColumn {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         self.lat.encode(out);
         self.lon.encode(out);
+        self.encode_beside(out);
+    }
+
+    fn encode_beside(&self, out: &mut Vec<u8>) {
         put_lists(out, &self.beside, |out, points| {
             let degrees = points.iter().flat_map(|point| [point.lat, point.lon]);
             out.extend(degrees.flat_map(f64::to_le_bytes));
@@ -124,12 +129,23 @@ impl GeoColumn {
     ///
     /// # Errors
     /// `corrupt_file`.
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self> {
-        let (lat, lon) = (Cells::decode(reader)?, Cells::decode(reader)?);
+    pub(super) fn decode(format: Format, reader: &mut Reader<'_>) -> Result<Self> {
+        let (lat, lon) = match format {
+            Format::Packed => (Cells::decode_packed(reader)?, Cells::decode_packed(reader)?),
+            Format::Lent => (Cells::decode(reader)?, Cells::decode(reader)?),
+        };
         let beside = reader.lists(size_of::<GeoPoint>(), |reader, n| {
             (0..n).map(|_| Ok(GeoPoint { lat: reader.f64()?, lon: reader.f64()? })).collect()
         })?;
         Ok(Self { lat, lon, beside })
+    }
+
+    /// Adds what [`GeoColumn::decode`] reads of a packed one.
+    #[cfg(test)]
+    pub(super) fn encode_packed(&self, out: &mut Vec<u8>) {
+        self.lat.encode_packed(out);
+        self.lon.encode_packed(out);
+        self.encode_beside(out);
     }
 
     /// An upper bound on the slots with a place in one of the rectangles, or not on the globe.

@@ -1,6 +1,8 @@
 //! The slots of cells: what a narrow range looks at, instead of every slot.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
+
+use crate::core::slab::Slab;
 
 /// Codes of cells, and 0.
 const N_CODES: usize = 256;
@@ -75,8 +77,81 @@ impl Group {
         self.slots[..start].iter().chain(&self.slots[end..]).copied()
     }
 
+    /// The slots.
+    pub fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+
     /// Bytes held.
     pub fn n_bytes(&self) -> usize {
         size_of_val(&*self.keys) + size_of_val(&*self.slots)
+    }
+}
+
+/// The slots of all cells, each by key and then by slot, as they lie in a file: nothing is sorted when they are asked for.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// By code: where its slots end, and those of the next begin.
+    ends: Vec<u32>,
+    slots: Slab<u32>,
+    /// By slot: what it was ordered by, whatever its key is by now.
+    keys: Slab<i64>,
+}
+
+impl Order {
+    /// These slots, as many of each code as `counts` says; all have a key.
+    pub fn new(counts: &[u32], slots: Slab<u32>, keys: Slab<i64>) -> Self {
+        let mut n_before = 0;
+        let end = |n: &u32| {
+            n_before += n;
+            n_before
+        };
+        Self { ends: counts.iter().map(end).collect(), slots, keys }
+    }
+
+    fn places(&self, code: u8) -> Range<usize> {
+        let code = usize::from(code);
+        self.ends[code - 1] as usize..self.ends[code] as usize
+    }
+
+    /// The slots that had a code, which is not 0.
+    pub fn slots(&self, code: u8) -> &[u32] {
+        &self.slots[self.places(code)]
+    }
+
+    /// All slots.
+    pub fn all(&self) -> &[u32] {
+        &self.slots
+    }
+
+    /// The least and the greatest key of a code, if it has any slot.
+    pub fn ends(&self, code: u8) -> Option<(i64, i64)> {
+        let slots = self.slots(code);
+        Some((self.key(slots.first()?), self.key(slots.last()?)))
+    }
+
+    /// The slots of a code whose key was in a range, with their keys.
+    pub fn range(&self, code: u8, range: &RangeInclusive<i64>) -> impl Iterator<Item = (u32, i64)> {
+        let slots = self.slots(code);
+        let start = slots.partition_point(|slot| self.key(slot) < *range.start());
+        let n = slots[start..].partition_point(|slot| self.key(slot) <= *range.end());
+        slots[start..start + n].iter().map(|slot| (*slot, self.key(slot)))
+    }
+
+    /// The slots of a code whose key was not in a range.
+    pub fn outside(&self, code: u8, range: &RangeInclusive<i64>) -> impl Iterator<Item = u32> {
+        let slots = self.slots(code);
+        let start = slots.partition_point(|slot| self.key(slot) < *range.start());
+        let end = start + slots[start..].partition_point(|slot| self.key(slot) <= *range.end());
+        slots[..start].iter().chain(&slots[end..]).copied()
+    }
+
+    fn key(&self, slot: &u32) -> i64 {
+        self.keys[*slot as usize]
+    }
+
+    /// Bytes held.
+    pub fn n_bytes(&self) -> usize {
+        size_of_val(&*self.slots)
     }
 }

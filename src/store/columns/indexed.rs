@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::Value;
 
+use crate::core::slab::Memory;
 use crate::error::{ErrorKind, Result};
 use crate::store::columns::bytes::Reader;
 use crate::store::columns::field::{Column, Field};
 use crate::store::columns::kind::Kind;
 use crate::store::columns::presence::Presence;
+use crate::store::columns::seal::Format;
 use crate::store::sealed::Sealed;
 
 /// Slots whose values wait for their field to be decoded: taking so many in takes about as long as decoding, and values
@@ -31,6 +33,7 @@ pub struct Indexed {
 #[derive(Clone, Debug)]
 struct InFile {
     file: Arc<Sealed>,
+    format: Format,
     parts: Parts,
     /// By slot, the values that it has now.
     changed: BTreeMap<u32, Vec<Value>>,
@@ -62,9 +65,10 @@ impl Indexed {
     }
 
     /// A field in a file, which is not read yet. The parts lie within their section.
-    pub fn in_file(file: Arc<Sealed>, parts: Parts) -> Self {
+    pub fn in_file(file: Arc<Sealed>, format: Format, parts: Parts) -> Self {
         let (changed, attempt) = (BTreeMap::new(), Arc::default());
-        Self { field: OnceLock::new(), in_file: Some(InFile { file, parts, changed, attempt }) }
+        let in_file = InFile { file, format, parts, changed, attempt };
+        Self { field: OnceLock::new(), in_file: Some(in_file) }
     }
 
     /// Where the field lies, if nobody has asked for it.
@@ -155,8 +159,12 @@ impl Indexed {
     /// # Errors
     /// As for [`Indexed::get`].
     pub fn encode(&self, section: String) -> Result<(Cow<'_, [u8]>, Parts)> {
-        if let Some(in_file) = self.waiting().filter(|in_file| in_file.changed.is_empty()) {
-            let (bytes, parts) = (in_file.verified()?, &in_file.parts);
+        let is_as_written =
+            |in_file: &&InFile| in_file.changed.is_empty() && in_file.format == Format::WRITTEN;
+        if let Some(in_file) = self.waiting().filter(is_as_written) {
+            in_file.verify()?;
+            let parts = &in_file.parts;
+            let (bytes, _) = in_file.file.values::<u8>(&parts.section)?;
             let n_used =
                 parts.columns.values().map(Range::len).sum::<usize>() + parts.presence.len();
             if n_used == bytes.len() {
@@ -178,14 +186,15 @@ impl Indexed {
 }
 
 impl InFile {
-    fn verified(&self) -> Result<&[u8]> {
-        self.file.verify_section(&self.parts.section)?;
-        Ok(self.file.values(&self.parts.section)?.0)
+    /// Compares the section with its checksum where it lies, since it is used there.
+    fn verify(&self) -> Result<()> {
+        self.file.verify_memory(&self.parts.section)
     }
 
     fn decode(&self) -> Result<Field> {
-        let bytes = self.verified()?;
-        let mut field = self.parts.decode(bytes)?;
+        self.verify()?;
+        let (memory, section) = self.file.share(&self.parts.section)?;
+        let mut field = self.parts.decode(self.format, &memory, section)?;
         for (&slot, values) in &self.changed {
             field.remove(slot);
             field.insert(slot, &values.iter().collect::<Vec<_>>());
@@ -195,11 +204,12 @@ impl InFile {
 }
 
 impl Parts {
-    /// Reads a field from the bytes of its section.
+    /// Reads a field from its section of `memory`, which lends what is not worth copying.
     ///
     /// # Errors
     /// `corrupt_file`.
-    pub fn decode(&self, bytes: &[u8]) -> Result<Field> {
+    pub fn decode(&self, format: Format, memory: &Memory, section: Range<usize>) -> Result<Field> {
+        let bytes = &memory[section.clone()];
         let mut reader = Reader::new(&bytes[self.presence.clone()]);
         let presence = Presence::decode(&mut reader).and_then(|presence| {
             reader.end()?;
@@ -207,8 +217,9 @@ impl Parts {
         });
         let presence = presence.map_err(|error| error.within("presence"))?;
         let column = |(&kind, part): (&Kind, &Range<usize>)| {
-            let mut reader = Reader::within(&bytes[part.clone()], presence.present());
-            let column = Column::decode(kind, &mut reader).and_then(|column| {
+            let reader = Reader::within(&bytes[part.clone()], presence.present());
+            let mut reader = reader.lending(memory, section.start + part.start);
+            let column = Column::decode(kind, format, &mut reader).and_then(|column| {
                 reader.end()?;
                 Ok((kind, column))
             });

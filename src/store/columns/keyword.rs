@@ -5,11 +5,12 @@ use std::sync::OnceLock;
 
 use roaring::RoaringBitmap;
 
-use crate::error::Result;
-use crate::store::columns::bytes::{Reader, set_of};
-use crate::store::columns::dictionary::{Dictionary, Slots, Words, n_bytes};
+use crate::core::slab::Slab;
+use crate::store::columns::dictionary::{Dictionary, n_bytes};
 use crate::store::columns::marked::{Marked, sorted};
 use crate::store::columns::short::Short;
+
+mod seal;
 
 /// Candidates that are fewer than the slots of the wanted strings by this factor are looked at one by one.
 const FEW: u64 = 16;
@@ -35,12 +36,12 @@ const SLOTS_PER_WORD: u64 = 256;
 pub struct KeywordColumn {
     words: Dictionary,
     /// By slot: one more than the number of its only string; 0 for none or several.
-    only: Vec<u32>,
+    only: Slab<u32>,
     /// The numbers of slots with several strings, ascending.
     several: BTreeMap<u32, Box<[u32]>>,
     /// Slots with exactly one string.
     single: RoaringBitmap,
-    /// A byte for each of those, made when many of them are first asked for.
+    /// A byte for each of those, from a file or made when many of them are first asked for.
     short: OnceLock<Short>,
 }
 
@@ -54,10 +55,11 @@ impl KeywordColumn {
             [] => {}
             [id] => {
                 let at = slot as usize;
-                if self.only.len() <= at {
-                    self.only.resize(at + 1, 0);
+                let only = self.only.to_mut();
+                if only.len() <= at {
+                    only.resize(at + 1, 0);
                 }
-                self.only[at] = id + 1;
+                only[at] = id + 1;
                 self.single.insert(slot);
                 if let Some(short) = self.short.get_mut() {
                     short.set(slot, id);
@@ -74,7 +76,7 @@ impl KeywordColumn {
         let ids: Vec<u32> = self.ids(slot).collect();
         ids.into_iter().for_each(|id| self.words.remove(id, slot));
         if self.single.remove(slot) {
-            self.only[slot as usize] = 0;
+            self.only.to_mut()[slot as usize] = 0;
             if let Some(short) = self.short.get_mut() {
                 short.clear(slot);
             }
@@ -128,23 +130,31 @@ impl KeywordColumn {
         let last_several = self.several.last_key_value().map_or(0, |(slot, _)| *slot as usize + 1);
         let n_room = self.only.len().max(last_several);
         let (n_slots, n_found) = (n_room as u64, self.at_most(ids));
-        let is_several = self.several.len() as u64 > n_slots / WIDE;
-        if n_found <= n_slots / MARKED || is_several && n_found > n_slots / READ {
+        let has_short = self.has_short();
+        if n_found <= n_slots / MARKED || !has_short && n_found > n_slots / READ {
             return None;
         }
-        if is_several || n_found <= n_slots / WIDE {
+        if !has_short || n_found <= n_slots / WIDE {
             let mut marked = Marked::none(n_room);
             self.words.each_slot(ids, |slot| marked.mark(slot));
             return Some(marked);
         }
-        let n_of = |id| self.words.n_slots(id);
-        let short = self.short.get_or_init(|| Short::of(&self.only, self.words.n_ids(), n_of));
+        let short = self.short.get_or_init(|| self.to_short());
         let (mut marked, long) = short.mark(ids);
         self.words.each_slot(&long, |slot| marked.mark(slot));
         let is_one = |id: &u32| ids.binary_search(id).is_ok();
         let several = self.several.iter().filter(|(_, own)| own.iter().any(is_one));
         several.for_each(|(slot, _)| marked.mark(*slot));
         Some(marked)
+    }
+
+    /// Whether so few slots have several strings that a byte per slot is of use.
+    fn has_short(&self) -> bool {
+        self.several.len() as u64 <= self.only.len() as u64 / WIDE
+    }
+
+    fn to_short(&self) -> Short {
+        Short::of(&self.only, self.words.n_ids(), |id| self.words.n_slots(id))
     }
 
     /// The slots that have a string of another number than these, which are ascending.
@@ -164,7 +174,7 @@ impl KeywordColumn {
         } else {
             self.tally(within)
         };
-        counts.into_iter().map(|(id, n)| (self.words.word(id), n)).collect()
+        counts.into_iter().filter_map(|(id, n)| Some((self.words.word(id)?, n))).collect()
     }
 
     /// The same, slot by slot, and by number of the string.
@@ -181,45 +191,6 @@ impl KeywordColumn {
         ids.iter().map(|&id| self.words.n_slots(id)).sum()
     }
 
-    /// Adds what [`KeywordColumn::decode`] reads: the strings, then the slots of each.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        self.words.encode(out);
-        self.words.encode_slots(out);
-    }
-
-    /// Reads what was encoded. What each slot has follows from who has each string.
-    ///
-    /// # Errors
-    /// `corrupt_file`.
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self> {
-        const SEVERAL: u32 = u32::MAX;
-        let words = Words::decode(reader)?;
-        let words = words.with_slots(reader, |reader, _| Slots::decode(reader))?;
-        let mut only = vec![0; reader.n_slots()];
-        let mut n_several = 0;
-        words.visit(|id, slot| {
-            let only = &mut only[slot as usize];
-            n_several += usize::from(*only > 0);
-            *only = if *only > 0 { SEVERAL } else { id + 1 };
-        });
-        let mut pairs: Vec<u64> = Vec::with_capacity(2 * n_several);
-        if n_several > 0 {
-            words.visit(|id, slot| {
-                if only[slot as usize] == SEVERAL {
-                    pairs.push(u64::from(slot) << 32 | u64::from(id));
-                }
-            });
-            pairs.sort_unstable();
-        }
-        let ids = |pairs: &[u64]| pairs.iter().map(|&pair| pair as u32).collect();
-        let by_slot = pairs.chunk_by(|a, b| a >> 32 == b >> 32);
-        let several: BTreeMap<u32, Box<[u32]>> =
-            by_slot.map(|pairs| ((pairs[0] >> 32) as u32, ids(pairs))).collect();
-        several.keys().for_each(|&slot| only[slot as usize] = 0);
-        let single = set_of(&only, |&id| id > 0);
-        Ok(Self { words, only, several, single, short: OnceLock::new() })
-    }
-
     /// Distinct strings.
     pub fn n_words(&self) -> u64 {
         self.words.n_words()
@@ -230,12 +201,12 @@ impl KeywordColumn {
         self.single.len() + self.several.len() as u64
     }
 
-    /// Bytes held, about.
+    /// Bytes held, about, those that stay in a file included.
     pub fn n_bytes(&self) -> usize {
         // A node of the map is at least half full.
         let several = self.several.values().map(|ids| size_of_val(&**ids) + 48);
         self.words.n_bytes()
-            + self.only.capacity() * size_of::<u32>()
+            + self.only.len() * size_of::<u32>()
             + several.sum::<usize>()
             + n_bytes(&self.single)
             + self.short.get().map_or(0, Short::n_bytes)

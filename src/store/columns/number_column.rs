@@ -11,6 +11,7 @@ use crate::store::columns::cells::Cells;
 use crate::store::columns::dictionary::n_bytes;
 use crate::store::columns::marked::Marked;
 use crate::store::columns::number::{Interval, Layout, Number, float_of};
+use crate::store::columns::seal::Format;
 
 /// Numbers of one field, exact whatever they are.
 #[derive(Clone, Debug)]
@@ -194,6 +195,10 @@ impl NumberColumn {
     /// Adds what [`NumberColumn::decode`] reads.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         self.cells.encode(out);
+        self.encode_others(out);
+    }
+
+    fn encode_others(&self, out: &mut Vec<u8>) {
         put_set(out, &self.whole);
         put_lists(out, &self.beside, |out, numbers| {
             numbers.iter().for_each(|number| number.encode(out));
@@ -204,11 +209,22 @@ impl NumberColumn {
     ///
     /// # Errors
     /// `corrupt_file`.
-    pub(super) fn decode(layout: Layout, reader: &mut Reader<'_>) -> Result<Self> {
-        let (cells, whole) = (Cells::decode(reader)?, reader.set()?);
+    pub(super) fn decode(layout: Layout, format: Format, reader: &mut Reader<'_>) -> Result<Self> {
+        let cells = match format {
+            Format::Packed => Cells::decode_packed(reader)?,
+            Format::Lent => Cells::decode(reader)?,
+        };
+        let whole = reader.set()?;
         let beside = reader
             .lists(Number::N_BYTES, |reader, n| (0..n).map(|_| Number::decode(reader)).collect())?;
         Ok(Self { layout, cells, whole, beside })
+    }
+
+    /// Adds what [`NumberColumn::decode`] reads of a packed one.
+    #[cfg(test)]
+    pub(super) fn encode_packed(&self, out: &mut Vec<u8>) {
+        self.cells.encode_packed(out);
+        self.encode_others(out);
     }
 
     /// Bytes held, about.

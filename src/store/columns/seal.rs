@@ -14,8 +14,19 @@ use crate::store::sealed::{Sealed, SealedWriter};
 #[cfg(test)]
 mod tests;
 
-/// The version that is written, and the only one there was.
-const FORMAT: u8 = 1;
+/// How the columns of a file lie in it; its number stands for it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Keys of slots that have one, sets of slots for each string. Of builds before 2026-11-30; read as long as there are any.
+    Packed = 1,
+    /// As they are used, so that they stay in the file.
+    Lent = 2,
+}
+
+impl Format {
+    /// The one that is written.
+    pub const WRITTEN: Self = Self::Lent;
+}
 
 /// The section that says which field is where.
 const DIRECTORY: &str = "fields";
@@ -35,7 +46,7 @@ impl Columns {
     /// # Errors
     /// Those of the writer; those of reading fields that nobody has asked for.
     pub fn seal(&self, writer: &mut SealedWriter<'_>) -> Result<()> {
-        let mut directory = vec![FORMAT];
+        let mut directory = vec![Format::WRITTEN as u8];
         put_count(&mut directory, self.fields.len());
         for (n, (path, field)) in self.fields.iter().enumerate() {
             let (bytes, parts) = field.encode(section_name(n)).map_err(|error| of(path, error))?;
@@ -52,7 +63,7 @@ impl Columns {
     /// # Errors
     /// Of kind `Corrupt`: `corrupt_file`, `format_newer` for what a later build has written; those of the disk.
     pub fn open(file: Arc<Sealed>) -> Result<Self> {
-        file.verify_section(DIRECTORY)?;
+        file.verify_memory(DIRECTORY)?;
         let (bytes, _) = file.values::<u8>(DIRECTORY)?;
         let mut reader = Reader::new(bytes);
         let fields = read_entries(&file, &mut reader).and_then(|fields| {
@@ -82,11 +93,16 @@ fn put_entry(out: &mut Vec<u8>, path: &Path, parts: &Parts) {
 }
 
 fn read_entries(file: &Arc<Sealed>, reader: &mut Reader<'_>) -> Result<BTreeMap<Path, Indexed>> {
-    let format = reader.u8()?;
-    if format != FORMAT {
-        let message = format!("columns of format {format}, this build reads {FORMAT}");
-        return Err(Error::new(ErrorKind::Corrupt, "format_newer", message));
-    }
+    let format = match reader.u8()? {
+        1 => Format::Packed,
+        2 => Format::Lent,
+        0 => return Err(reader.corrupt("columns of format 0")),
+        format => {
+            let newest = Format::WRITTEN as u8;
+            let message = format!("columns of format {format}, this build reads up to {newest}");
+            return Err(Error::new(ErrorKind::Corrupt, "format_newer", message));
+        }
+    };
     let mut fields = BTreeMap::new();
     for n in 0..reader.count(1)? {
         let text = reader.text()?;
@@ -98,7 +114,7 @@ fn read_entries(file: &Arc<Sealed>, reader: &mut Reader<'_>) -> Result<BTreeMap<
             let what = format!("field {path} of {end} bytes, its section has {n_bytes}");
             return Err(reader.corrupt(what));
         }
-        if fields.insert(path, Indexed::in_file(Arc::clone(file), parts)).is_some() {
+        if fields.insert(path, Indexed::in_file(Arc::clone(file), format, parts)).is_some() {
             return Err(reader.corrupt(format!("a second field {text}")));
         }
     }

@@ -3,7 +3,10 @@
 //!
 //! Paper: SQUASH (arXiv 2502.01528), the quantised attribute index.
 
+use crate::core::slab::Slab;
 use crate::distance::simd::members::ByteSet;
+use crate::error::Result;
+use crate::store::columns::bytes::{Reader, put_slab};
 use crate::store::columns::marked::Marked;
 
 /// The byte of slots without a string, or with several.
@@ -15,8 +18,8 @@ const LONG: u8 = u8::MAX;
 /// Bytes of slots, and of the numbers of strings.
 #[derive(Clone, Debug)]
 pub struct Short {
-    by_id: Vec<u8>,
-    by_slot: Vec<u8>,
+    by_id: Slab<u8>,
+    by_slot: Slab<u8>,
 }
 
 impl Short {
@@ -32,22 +35,24 @@ impl Short {
         ids.iter().zip(NONE + 1..LONG).for_each(|(&id, byte)| by_id[id as usize] = byte);
         let byte = |only: &u32| only.checked_sub(1).map_or(NONE, |id| by_id[id as usize]);
         let by_slot = only.iter().map(byte).collect();
-        Self { by_id, by_slot }
+        Self { by_id: by_id.into(), by_slot }
     }
 
     /// Notes the only string of a slot.
     pub fn set(&mut self, slot: u32, id: u32) {
         let at = slot as usize;
-        if self.by_slot.len() <= at {
-            self.by_slot.resize(at + 1, NONE);
+        let byte = self.byte(id);
+        let by_slot = self.by_slot.to_mut();
+        if by_slot.len() <= at {
+            by_slot.resize(at + 1, NONE);
         }
-        self.by_slot[at] = self.byte(id);
+        by_slot[at] = byte;
     }
 
     /// Notes that a slot has no string, or several.
     pub fn clear(&mut self, slot: u32) {
-        if let Some(byte) = self.by_slot.get_mut(slot as usize) {
-            *byte = NONE;
+        if self.by_slot.get(slot as usize).is_some_and(|&byte| byte != NONE) {
+            self.by_slot.to_mut()[slot as usize] = NONE;
         }
     }
 
@@ -68,9 +73,23 @@ impl Short {
         (Marked::of(&self.by_slot, &set), long)
     }
 
-    /// Bytes held.
+    /// Adds what [`Short::decode`] reads.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_slab(out, &self.by_id);
+        put_slab(out, &self.by_slot);
+    }
+
+    /// Reads what was encoded, of so many numbers and slots; it is lent, and any bytes are some.
+    ///
+    /// # Errors
+    /// `corrupt_file`.
+    pub fn decode(reader: &mut Reader<'_>, n_ids: usize, n_slots: usize) -> Result<Self> {
+        Ok(Self { by_id: reader.slab(n_ids)?, by_slot: reader.slab(n_slots)? })
+    }
+
+    /// Bytes held, those that stay in a file included.
     pub fn n_bytes(&self) -> usize {
-        self.by_id.capacity() + self.by_slot.capacity()
+        self.by_id.len() + self.by_slot.len()
     }
 }
 

@@ -22,12 +22,16 @@ impl Beyond<'_> {
 
     /// Calls `visit` with each of them, some maybe twice.
     pub fn each(&self, mut visit: impl FnMut(u32)) {
-        let Lists { since, is_changed, .. } = &self.cells.lists;
+        let Lists { since, is_changed, in_file, .. } = &self.cells.lists;
+        let mut visit_listed = |slot| {
+            if !is_changed || self.has(slot) {
+                visit(slot);
+            }
+        };
         for code in self.codes() {
-            let listed = self.cells.group(code).outside(&self.keys);
-            match is_changed {
-                true => listed.filter(|&slot| self.has(slot)).for_each(&mut visit),
-                false => listed.for_each(&mut visit),
+            match in_file {
+                Some(order) => order.outside(code, &self.keys).for_each(&mut visit_listed),
+                None => self.cells.group(code).outside(&self.keys).for_each(&mut visit_listed),
             }
         }
         since.iter().copied().filter(|&slot| self.has(slot)).for_each(visit);

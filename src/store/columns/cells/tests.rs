@@ -1,6 +1,10 @@
 use super::*;
 use crate::core::mix::stream;
+use crate::core::slab::Memory;
+use crate::store::columns::bytes::Reader;
+use crate::store::mapped::Mapped;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Keys with heavy values, long tails and the ends of what there is.
 fn key(seed: u64, n: u64) -> i64 {
@@ -17,6 +21,23 @@ fn key(seed: u64, n: u64) -> i64 {
 fn some_of(seed: u64, n_slots: u64) -> RoaringBitmap {
     let least = [1, 10, 255][seed as usize % 3];
     (0..n_slots as u32).filter(|&slot| stream(seed, slot.into()) % 256 >= least).collect()
+}
+
+/// The same cells, as they lie in a file: lent, or packed.
+fn read(cells: &Cells, slots: &RoaringBitmap, is_packed: bool) -> Cells {
+    let mut bytes = vec![0; 7];
+    match is_packed {
+        true => cells.encode_packed(&mut bytes),
+        false => cells.encode(&mut bytes),
+    }
+    let memory: Memory = Arc::new(Mapped::of_bytes(&bytes));
+    let mut reader = Reader::within(&memory[7..], slots).lending(&memory, 7);
+    let read = match is_packed {
+        true => Cells::decode_packed(&mut reader).unwrap(),
+        false => Cells::decode(&mut reader).unwrap(),
+    };
+    reader.end().unwrap();
+    read
 }
 
 #[test]
@@ -38,7 +59,12 @@ fn ranges_after_any_history_are_those_of_the_keys() {
         assert!(cells.cells.len() <= 255);
         let all: RoaringBitmap = (0..n_slots as u32).collect();
         for n in 0..400 {
-            // Lists that were made by now say what was so then.
+            match (n, seed / 6) {
+                (150, 0) | (350, 1) => cells = read(&cells, &all, false),
+                (100, 1) => cells = read(&cells, &all, true),
+                _ => {}
+            }
+            // Lists that were made by now, or lay in the file, say what was so then.
             let (slot, at) = ((stream(seed + 200, n) % n_slots) as u32, 9 * n_slots + n);
             match n % 5 {
                 0 if n >= 200 => {
@@ -106,4 +132,59 @@ fn light_values_between_heavy_ones_do_not_need_more_cells_than_a_byte_counts() {
     cells.cut();
     assert!((200..=255).contains(&cells.cells.len()), "{}", cells.cells.len());
     assert_eq!(cells.range(&(3..=4), &(0..slot).collect()).len(), 61);
+}
+
+#[test]
+fn cells_of_a_file_are_lent_and_nothing_is_listed_for_a_narrow_range() {
+    let mut cells = Cells::default();
+    (0..20_000).for_each(|slot| cells.set(slot, key(7, slot.into())));
+    cells.clear(11);
+    let all: RoaringBitmap = (0..20_000).collect();
+    let lent = read(&cells, &all, false);
+    assert!(lent.codes.is_lent() && lent.keys.is_lent());
+    let (least, greatest) = (1 << 20, 3 << 20);
+    assert_eq!(lent.range(&(least..=greatest), &all), cells.range(&(least..=greatest), &all));
+    assert!(
+        lent.lists.by_code.get().is_none() && lent.lists.groups.iter().all(|g| g.get().is_none())
+    );
+    // What is changed is a copy, and sealed again as if it had never been lent.
+    let mut changed = lent.clone();
+    changed.set(11, 2 << 20);
+    cells.set(11, 2 << 20);
+    assert!(!changed.codes.is_lent() && lent.codes.is_lent());
+    let bytes = |cells: &Cells| {
+        let mut bytes = Vec::new();
+        cells.encode(&mut bytes);
+        bytes
+    };
+    assert_eq!(bytes(&changed), bytes(&cells));
+    assert_eq!(bytes(&lent), bytes(&read(&lent, &all, false)));
+}
+
+#[test]
+fn cells_that_do_not_belong_together_are_refused() {
+    let mut cells = Cells::default();
+    (0..300).for_each(|slot| cells.set(slot, i64::from(slot % 150)));
+    let refused = |damage: &dyn Fn(&mut Cells)| {
+        let mut damaged = cells.clone();
+        damage(&mut damaged);
+        let mut bytes = Vec::new();
+        damaged.encode(&mut bytes);
+        let memory: Memory = Arc::new(Mapped::of_bytes(&bytes));
+        let slots: RoaringBitmap = (0..300).collect();
+        let read = Cells::decode(&mut Reader::within(&memory, &slots).lending(&memory, 0));
+        read.err().map(|error| error.code())
+    };
+    let damages: [&dyn Fn(&mut Cells); 6] = [
+        &|cells| cells.n_keys -= 1,
+        &|cells| cells.n_at_cut = 400,
+        &|cells| cells.codes.to_mut()[5] = cells.cells.len() as u8 + 1,
+        &|cells| cells.cells[1].from = cells.cells[0].from,
+        &|cells| cells.cells[0].from = 5,
+        &|cells| cells.keys.to_mut().fill(7),
+    ];
+    assert_eq!(refused(&|_| {}), None);
+    for (i, damage) in damages.iter().enumerate() {
+        assert_eq!(refused(damage), Some("corrupt_file"), "damage {i}");
+    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
-use crate::store::columns::bytes::{Reader, put_count, put_set};
-use crate::store::columns::dictionary::{Dictionary, Entry, Slots, Word};
+use crate::store::columns::bytes::{Reader, put_count, put_set, put_slab};
+use crate::store::columns::dictionary::{Dictionary, Entry, Held, Slots, Word};
 
 /// What begins a word, or stands for a number that has none.
 mod tag {
@@ -19,7 +19,11 @@ mod tag {
 mod set_tag {
     pub const ONE: u8 = 1;
     pub const MANY: u8 = 2;
+    pub const RUN: u8 = 3;
 }
+
+/// Most slots of a word that are written as a run, which is lent: a set of so few takes longer to be read than to be made.
+const RUN: u64 = 256;
 
 /// Words by number, of which it is not known yet which slots have them.
 pub struct Words(Vec<Option<Word>>);
@@ -44,21 +48,72 @@ impl Dictionary {
         }
     }
 
-    /// Adds the slots of every word, which [`Slots::decode`] reads one after the other.
+    /// Adds the slots of every word, which [`Slots::decode`] reads one after the other, and then the runs of those with few.
     pub(in crate::store::columns) fn encode_slots(&self, out: &mut Vec<u8>) {
-        for entry in self.entries.iter().flatten() {
-            match &entry.slots {
-                Slots::One(slot) => {
-                    out.push(set_tag::ONE);
-                    out.extend(slot.to_le_bytes());
-                }
-                Slots::Many(many) => {
-                    out.push(set_tag::MANY);
-                    put_set(out, many);
+        let mut runs: Vec<u32> = Vec::new();
+        for held in (0..self.entries.len() as u32).filter_map(|id| self.held(id)) {
+            match held {
+                Held::One(slot) => put_one(out, slot),
+                Held::Many(many) if many.len() > RUN => put_many(out, many),
+                _ => {
+                    out.push(set_tag::RUN);
+                    put_count(out, held.len() as usize);
+                    match held {
+                        Held::Many(many) => runs.extend(many),
+                        Held::Run(run) => runs.extend_from_slice(run),
+                        Held::One(_) => unreachable!("put above"),
+                    }
                 }
             }
         }
+        put_count(out, runs.len());
+        put_slab(out, &runs);
     }
+
+    /// The same without runs, as builds before 2026-11-30 wrote it.
+    #[cfg(test)]
+    pub(in crate::store::columns) fn encode_sets(&self, out: &mut Vec<u8>) {
+        for held in (0..self.entries.len() as u32).filter_map(|id| self.held(id)) {
+            match held {
+                Held::One(slot) => put_one(out, slot),
+                Held::Many(many) => put_many(out, many),
+                Held::Run(run) => put_many(out, &run.iter().copied().collect()),
+            }
+        }
+    }
+
+    /// Reads the runs behind the slots of all words.
+    ///
+    /// # Errors
+    /// `corrupt_file`.
+    pub(in crate::store::columns) fn decode_runs(&mut self, reader: &mut Reader<'_>) -> Result<()> {
+        let n_slots = reader.count(size_of::<u32>())?;
+        self.runs = reader.slab(n_slots)?;
+        let mut n_before = 0;
+        for entry in self.entries.iter_mut().flatten() {
+            if let Slots::Run(first, n) = &mut entry.slots {
+                *first = n_before;
+                let run =
+                    self.runs.get(n_before as usize..).and_then(|rest| rest.get(..*n as usize));
+                reader.check_run(run.ok_or_else(|| reader.corrupt("a run past the last slot"))?)?;
+                n_before += *n;
+            }
+        }
+        match n_before as usize == n_slots {
+            true => Ok(()),
+            false => Err(reader.corrupt(format!("{n_slots} slots in runs of {n_before}"))),
+        }
+    }
+}
+
+fn put_one(out: &mut Vec<u8>, slot: u32) {
+    out.push(set_tag::ONE);
+    out.extend(slot.to_le_bytes());
+}
+
+fn put_many(out: &mut Vec<u8>, many: &RoaringBitmap) {
+    out.push(set_tag::MANY);
+    put_set(out, many);
 }
 
 impl Slots {
@@ -74,11 +129,11 @@ impl Slots {
         }
     }
 
-    /// Reads the slots of one word.
+    /// Reads the slots of one word; where its run begins is known when all are read.
     ///
     /// # Errors
     /// `corrupt_file`.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+    pub fn decode(reader: &mut Reader<'_>, may_be_run: bool) -> Result<Self> {
         match reader.u8()? {
             set_tag::ONE => reader.slot().map(Self::One),
             set_tag::MANY => {
@@ -88,6 +143,10 @@ impl Slots {
                 }
                 Ok(Self::Many(Box::new(many)))
             }
+            set_tag::RUN if may_be_run => match reader.u32()? {
+                0 => Err(reader.corrupt("a word that no slot has")),
+                n => Ok(Self::Run(0, n)),
+            },
             other => Err(reader.corrupt(format!("a set of type {other}"))),
         }
     }

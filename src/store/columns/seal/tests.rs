@@ -11,16 +11,20 @@ use serde_json::{Value, json};
 
 use crate::core::limits::INDEXED_FIELDS;
 use crate::core::mix::stream;
+use crate::core::slab::Memory;
 use crate::error::{ErrorKind, Result};
 use crate::store::Identity;
+use crate::store::columns::bytes::put_count;
 use crate::store::columns::field::{Column, Field};
 use crate::store::columns::geo::Rectangle;
 use crate::store::columns::indexed::Parts;
 use crate::store::columns::number::Number;
 use crate::store::columns::path::Path;
 use crate::store::columns::presence::JsonType;
+use crate::store::columns::seal::{DIRECTORY, Format, put_entry, section_name};
 use crate::store::columns::{Columns, Kind};
 use crate::store::disk::FileDisk;
+use crate::store::mapped::Mapped;
 use crate::store::sealed::{Sealed, SealedWriter};
 
 const OWN: Identity<'_> = Identity { kind: "columns", owner: 7, version: 3 };
@@ -74,6 +78,35 @@ fn seal(columns: &Columns, at: &FilePath) -> Result<()> {
     let mut writer = SealedWriter::create(&FileDisk, at, OWN, columns.n_sections())?;
     columns.seal(&mut writer)?;
     writer.finish()
+}
+
+/// Seals as builds before 2026-11-30 did.
+fn seal_packed(columns: &Columns, at: &FilePath) {
+    let mut writer = SealedWriter::create(&FileDisk, at, OWN, columns.n_sections()).unwrap();
+    let mut directory = vec![Format::Packed as u8];
+    put_count(&mut directory, columns.fields.len());
+    for (n, (path, field)) in columns.fields.iter().enumerate() {
+        let (bytes, parts) = packed(field.get().unwrap(), section_name(n));
+        writer.section::<u8>(&parts.section, &[bytes.len() as u64]).unwrap();
+        writer.append(&bytes[..]).unwrap();
+        put_entry(&mut directory, path, &parts);
+    }
+    writer.section::<u8>(DIRECTORY, &[directory.len() as u64]).unwrap();
+    writer.append(&directory).unwrap();
+    writer.finish().unwrap();
+}
+
+fn packed(field: &Field, section: String) -> (Vec<u8>, Parts) {
+    let mut bytes = Vec::new();
+    field.presence.encode(&mut bytes);
+    let presence = 0..bytes.len();
+    let column = |(kind, column): (&Kind, &Column)| {
+        let start = bytes.len();
+        column.encode_packed(&mut bytes);
+        (*kind, start..bytes.len())
+    };
+    let columns = field.columns.iter().map(column).collect();
+    (bytes, Parts { section, presence, columns })
 }
 
 fn open(at: &FilePath) -> Result<Columns> {
@@ -193,6 +226,32 @@ fn after_any_history_opened_columns_are_those_that_were_sealed() {
         assert_same(&columns, &open(&again).unwrap());
         assert_same(&columns, &opened);
         assert_same(&columns, &self::columns(&payloads));
+    }
+}
+
+#[test]
+fn columns_of_earlier_builds_are_read_changed_and_sealed_as_those_of_this_one() {
+    for seed in 0..20 {
+        let mut payloads = payloads(seed, [0, 1, 9, 150][seed as usize % 4]);
+        let mut columns = columns(&payloads);
+        let dir = tempfile::tempdir().unwrap();
+        let earlier = dir.path().join("earlier.sealed");
+        seal_packed(&columns, &earlier);
+        let mut opened = open(&earlier).unwrap();
+        if seed % 3 == 0 {
+            // Nobody has asked for any of them, and they are written anew all the same.
+            let again = dir.path().join("again.sealed");
+            seal(&opened, &again).unwrap();
+            let file = Sealed::open(&FileDisk, &again, OWN).unwrap();
+            assert_eq!(file.values::<u8>(DIRECTORY).unwrap().0[0], Format::Lent as u8);
+            assert_same(&columns, &open(&again).unwrap());
+            opened = open(&earlier).unwrap();
+        }
+        if seed % 3 == 1 {
+            assert_same(&columns, &opened);
+        }
+        change(seed, [&mut columns, &mut opened], &mut payloads);
+        assert_same(&columns, &opened);
     }
 }
 
@@ -329,19 +388,29 @@ fn a_damaged_field_is_named_and_rebuilt_with_all_that_changed() {
 }
 
 /// The section of the only field.
-fn section(columns: &Columns) -> (Vec<u8>, Parts) {
-    let (bytes, parts) = columns.fields.values().next().unwrap().encode("v".to_owned()).unwrap();
+fn section(columns: &Columns, format: Format) -> (Vec<u8>, Parts) {
+    let field = columns.fields.values().next().unwrap();
+    if format == Format::Packed {
+        return packed(field.get().unwrap(), "v".to_owned());
+    }
+    let (bytes, parts) = field.encode("v".to_owned()).unwrap();
     (bytes.into_owned(), parts)
 }
 
 /// Each kind alone, so that no other hides what is wrong with it.
-fn sections() -> impl Iterator<Item = (Kind, Vec<u8>, Parts)> {
-    Kind::all().map(|kind| {
+fn sections() -> impl Iterator<Item = (Kind, Format, Vec<u8>, Parts)> {
+    let formats = [Format::Packed, Format::Lent];
+    Kind::all().flat_map(move |kind| formats.map(|format| (kind, format))).map(|(kind, format)| {
         let mut columns = Columns::default();
         columns.index(&[(path("v"), kind)], all(&payloads(9, 40))).unwrap();
-        let (bytes, parts) = section(&columns);
-        (kind, bytes, parts)
+        let (bytes, parts) = section(&columns, format);
+        (kind, format, bytes, parts)
     })
+}
+
+fn decode(parts: &Parts, format: Format, bytes: &[u8]) -> Result<Field> {
+    let memory: Memory = Arc::new(Mapped::of_bytes(bytes));
+    parts.decode(format, &memory, 0..bytes.len())
 }
 
 /// Whatever passes for a field is asked, emptied and filled.
@@ -359,12 +428,12 @@ fn use_it(mut field: Field) {
 #[test]
 fn bytes_that_no_checksum_guards_end_in_an_error_or_in_a_field() {
     let (mut n_errors, mut n_fields) = (0, 0);
-    for (kind, bytes, parts) in sections() {
+    for (kind, format, bytes, parts) in sections() {
         for place in 0..bytes.len() {
             for with in [1, 0x80, 0xff, stream(7, place as u64) as u8 | 1] {
                 let mut damaged = bytes.clone();
                 damaged[place] ^= with;
-                match parts.decode(&damaged) {
+                match decode(&parts, format, &damaged) {
                     Ok(field) => {
                         use_it(field);
                         n_fields += 1;
@@ -382,9 +451,11 @@ fn bytes_that_no_checksum_guards_end_in_an_error_or_in_a_field() {
 
 #[test]
 fn parts_that_end_early_or_late_are_refused() {
-    for (kind, bytes, parts) in sections() {
+    for (kind, format, bytes, parts) in sections() {
         let refused = |parts: &Parts, bytes: &[u8]| {
-            let error = parts.decode(bytes).unwrap_err();
+            let Err(error) = decode(parts, format, bytes) else {
+                panic!("{kind} {format:?} is read from {} bytes", bytes.len());
+            };
             assert_eq!(error.code(), "corrupt_file", "{kind}: {error}");
         };
         for n in 0..bytes.len() {
@@ -405,14 +476,14 @@ fn parts_that_end_early_or_late_are_refused() {
 
 #[test]
 fn bytes_of_no_meaning_end_in_an_error_or_in_a_field() {
-    for (kind, bytes, parts) in sections() {
+    for (kind, format, bytes, parts) in sections() {
         for seed in 0..300 {
             let mut damaged = bytes.clone();
             for n in 0..1 + seed % 40 {
                 let place = stream(seed, 2 * n) as usize % bytes.len();
                 damaged[place] = stream(seed, 2 * n + 1) as u8 >> (n % 8);
             }
-            if let Ok(field) = parts.decode(&damaged) {
+            if let Ok(field) = decode(&parts, format, &damaged) {
                 use_it(field);
             }
         }
@@ -420,7 +491,7 @@ fn bytes_of_no_meaning_end_in_an_error_or_in_a_field() {
         let noise: Vec<u8> = (0..4000).map(|n| (stream(3, n) >> 40) as u8 >> (n % 8)).collect();
         let columns = [(kind, 0..noise.len())].into();
         let parts = Parts { section: section(), presence: 0..0, columns };
-        assert!(parts.decode(&noise).is_err(), "{kind}");
+        assert!(decode(&parts, format, &noise).is_err(), "{kind}");
     }
 }
 
@@ -446,7 +517,8 @@ fn files_of_others_and_of_later_builds_are_refused() {
     };
     let one = [&[1, 1, 0, 0, 0], &entry(1, 3)[..]].concat();
     assert_eq!(with_directory(&one).unwrap(), 1);
-    assert_eq!(with_directory(&[2, 0, 0, 0, 0]).unwrap_err().code(), "format_newer");
+    assert_eq!(with_directory(&[&[2], &one[1..]].concat()).unwrap(), 1);
+    assert_eq!(with_directory(&[3, 0, 0, 0, 0]).unwrap_err().code(), "format_newer");
     let many_kinds = [&one[..18], &[2], &one[19..], &one[19..]].concat();
     for broken in [
         &one[..one.len() - 1],
@@ -458,6 +530,7 @@ fn files_of_others_and_of_later_builds_are_refused() {
         &[&one[..19], &[99], &one[20..]].concat(),
         &many_kinds,
         &[1, 255, 255, 255, 255],
+        &[&[0], &one[1..]].concat(),
         &[],
     ] {
         let error = with_directory(broken).unwrap_err();
