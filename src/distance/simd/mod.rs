@@ -158,12 +158,14 @@ mod avx512;
 mod baseline;
 pub mod coded;
 pub mod coded_tile;
+pub mod few;
 mod finish;
 mod lanes;
 pub mod members;
 mod peak;
 pub mod popcount;
 mod rows;
+pub mod signs;
 mod tile;
 mod widen;
 
