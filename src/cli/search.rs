@@ -228,6 +228,7 @@ fn line(answer: &Answer, explain: bool) -> Value {
         "matches": answer.n_matches,
         "planned": answer.choice.way.name(),
         "predicted_us": answer.predicted_us(),
+        "signs": answer.n_signs,
         "distances": answer.n_distances,
         "took_us": micros(answer.seconds / answer.n_together as f64),
         "queries_together": answer.n_together,

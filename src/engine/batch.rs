@@ -127,7 +127,7 @@ impl Space {
         for &i in joint {
             let one = &asked[i];
             let of_base = found.by_ref().take(one.queries.n_rows());
-            let of_base = of_base.map(in_blocks).collect();
+            let of_base = of_base.map(|found| SpaceFound::of(Way::CodedInBlocks, found)).collect();
             let found = self.with_recent(backend, &one.queries, one.who, k, of_base)?;
             let (choice, n_together) = (plans[i].choice.clone(), all.len());
             answered.push(Answered { choice, found, n_together, seconds: 0.0 });
@@ -159,11 +159,6 @@ impl Space {
             backend.pool().install(|| chunks.map(some).collect());
         Ok(found?.into_iter().flatten().collect())
     }
-}
-
-fn in_blocks(found: NearFound) -> SpaceFound {
-    let n_distances = Some(found.n_distances);
-    SpaceFound { neighbors: found.neighbors, way: Way::CodedInBlocks, n_distances }
 }
 
 /// Threads of a backend.

@@ -11,6 +11,7 @@ use crate::engine::space::Space;
 use crate::engine::spaces::VectorSpace;
 use crate::engine::state::State;
 use crate::error::Result;
+use crate::index::graph::codes::signs::Signs;
 use crate::index::graph::distances::Distances;
 use crate::store::columns::Kind;
 use crate::store::columns::path::Path;
@@ -67,7 +68,7 @@ pub struct VectorFacts {
     pub row_bytes: u64,
     /// Bytes of the lists of the base of a sparse vector.
     pub posting_bytes: u64,
-    /// Bytes of the codes that near ways compare.
+    /// Bytes of the codes that near ways compare, their signs included.
     pub code_bytes: u64,
     /// Bytes of the codes that rule out for exact answers, as their backend keeps them.
     pub exact_code_bytes: u64,
@@ -130,9 +131,11 @@ impl VectorFacts {
             Exact::Raw(_) => 0,
         });
         let codes = near.and_then(|near| near.codes.as_ref());
+        let signs = near.and_then(|near| near.signs.as_ref());
         Self {
             row_bytes: base.map_or(0, |base| base.rows().n_bytes()),
-            code_bytes: codes.map_or(0, |codes| (codes.n_slots() * codes.row_bytes()) as u64),
+            code_bytes: codes.map_or(0, |codes| (codes.n_slots() * codes.row_bytes()) as u64)
+                + signs.map_or(0, Signs::n_bytes),
             exact_code_bytes: exact_codes,
             tree_bytes: near.map_or(0, Near::tree_bytes),
             graph_bytes: near.map_or(0, |near| near.graph.n_bytes()),

@@ -15,8 +15,9 @@ use crate::engine::space::listed;
 use crate::engine::together::{One, members};
 use crate::error::Result;
 use crate::index::graph::codes::Codes;
+use crate::index::graph::codes::signs::Signs;
 use crate::index::tree::together::{Member, compare_all};
-use crate::plan::cost::{Costs, NearCosts, SHARES, TIMED_EF, TogetherCosts, TreeCosts};
+use crate::plan::cost::{Costs, NearCosts, SHARES, SignCosts, TIMED_EF, TogetherCosts, TreeCosts};
 
 /// Listed rows that are timed.
 const TIMED_ROWS: usize = 512;
@@ -29,6 +30,9 @@ const TIMED_QUERIES: usize = 4;
 
 /// Rows of runs whose codes are timed as they come from afar: all runs take more than a second-level cache.
 const TIMED_FAR: usize = 4096;
+
+/// Rows of runs whose signs are timed as they come from afar, the fewer first.
+const TIMED_SIGNS: [usize; 2] = [1024, 16_384];
 
 /// Rows that stand in for queries that come together.
 const TIMED_TOGETHER: usize = 16;
@@ -84,18 +88,27 @@ fn near_costs(base: &Base, near: &Near, run: &[u32]) -> Result<NearCosts> {
         })?;
     }
     let Some(codes) = &near.codes else {
-        return Ok(NearCosts { query_s: 0.0, code_s: None, walks_s, tree: None, together: None });
+        let (tree, together) = (None, None);
+        return Ok(NearCosts { query_s: 0.0, code_s: None, signs: None, walks_s, tree, together });
     };
     let (query_s, warm_s) = warm_costs((base, codes), run, &mut scratch)?;
-    let far = far_runs(rows.n_rows());
+    let far = far_runs(rows.n_rows(), TIMED_FAR);
     let mut runs = far.iter().cycle();
     let far_s = per_query(rows, |row| {
         let run = runs.next().expect("a cycle of runs");
         Near::coded(codes, raw, (rows, row), run, K, &mut scratch).map(drop)
     })?;
     let code_s = ((far_s - query_s) / far[0].len() as f64).max(warm_s);
-    let tree = tree_costs((base, near, codes), &mut scratch)?;
-    Ok(NearCosts { query_s, code_s: Some(code_s), walks_s, tree, together: None })
+    let of_signs = near.signs.as_ref().map(|signs| sign_costs(base, (codes, signs), &mut scratch));
+    let (signs, tree) = (of_signs.transpose()?, tree_costs((base, near, codes), &mut scratch)?);
+    Ok(NearCosts {
+        query_s,
+        code_s: Some(code_s),
+        signs: signs.flatten(),
+        walks_s,
+        tree,
+        together: None,
+    })
 }
 
 /// What a query takes before the first code, and each code that is near.
@@ -115,6 +128,33 @@ fn warm_costs(
     Ok(((few_s - warm_s * few.len() as f64).max(0.0), warm_s))
 }
 
+/// What a first look by signs takes, if there are rows enough to tell.
+fn sign_costs(
+    base: &Base,
+    of: (&Codes, &Signs),
+    scratch: &mut Scratches,
+) -> Result<Option<SignCosts>> {
+    let (rows, [few, many]) = (base.rows(), TIMED_SIGNS);
+    if rows.n_rows() < 2 * few {
+        return Ok(None);
+    }
+    let far = far_runs(rows.n_rows(), many);
+    let some =
+        |run: &Vec<u32>| -> Vec<u32> { run.iter().copied().step_by(run.len() / few).collect() };
+    let near: Vec<Vec<u32>> = far.iter().map(some).collect();
+    let mut timed = |runs: &[Vec<u32>]| -> Result<(f64, f64)> {
+        let mut next = runs.iter().cycle();
+        let seconds = per_query(rows, |row| {
+            let run = next.next().expect("a cycle of runs");
+            Near::signed(of, &base.raw, (rows, row), run, K, scratch).map(drop)
+        })?;
+        Ok((runs[0].len() as f64, seconds))
+    };
+    let ((n_few, few_s), (n_all, all_s)) = (timed(&near)?, timed(&far)?);
+    let row_s = ((all_s - few_s) / (n_all - n_few).max(1.0)).max(1e-10);
+    Ok(Some(SignCosts { query_s: (few_s - row_s * n_few).max(0.0), row_s }))
+}
+
 /// The times of queries that come together, where there are codes.
 ///
 /// # Errors
@@ -129,7 +169,7 @@ pub(super) fn measure_together(base: &Base) -> Result<Option<TogetherCosts>> {
     let of = |&row: &usize| One { query: (base.rows(), row), run: &[], k: K };
     let all: Vec<One<'_>> = queries.iter().map(of).collect();
     let ready = members(codes, &base.raw, &all)?;
-    let (load_s, pair_s) = tile_costs(&far_runs(n_rows), codes, ready, &mut scratch)?;
+    let (load_s, pair_s) = tile_costs(&far_runs(n_rows, TIMED_FAR), codes, ready, &mut scratch)?;
     Ok(Some(TogetherCosts { warm_s, load_s, pair_s }))
 }
 
@@ -191,8 +231,8 @@ fn per_query(rows: &Rows, mut search: impl FnMut(usize) -> Result<()>) -> Result
 
 /// A run for each of the rows that stand in for queries, none of which has a row of another's: codes come from as far as those
 /// of sets do that were not asked for lately.
-fn far_runs(n_rows: usize) -> Vec<Vec<u32>> {
-    let step = n_rows.div_ceil(TIMED_FAR).max(1);
+fn far_runs(n_rows: usize, n: usize) -> Vec<Vec<u32>> {
+    let step = n_rows.div_ceil(n).max(1);
     let from = |i: usize| (i * step / TIMED_QUERIES).min(n_rows - 1);
     let run = |i| (from(i)..n_rows).step_by(step).map(|row| row as u32).collect();
     (0..TIMED_QUERIES).map(run).collect()

@@ -157,7 +157,7 @@ fn merged_space(space: &Space, moves: &Moves, backend: &Cpu) -> Result<Space> {
     });
     let mut placed = placed_with(&near.placed, &new, moves.n_base, pool)?;
     divide_crowded(&mut placed, merged.rows(), |place| graph.contains(place), backend)?;
-    merged.near = Some(near.with(codes, graph, placed));
+    merged.near = Some(near.with(pool, codes, graph, placed));
     Space::new(backend, space.settings().clone(), Some(merged), has)
 }
 
@@ -227,7 +227,7 @@ mod tests {
     use crate::core::metric::Metric;
     use crate::core::mix::stream;
     use crate::core::rows::{Dtype, Values};
-    use crate::engine::near::Near;
+    use crate::engine::near::{Near, Scratches};
     use crate::engine::settings::{VectorSettings, VectorShape};
 
     const DIM: usize = 8;
@@ -295,5 +295,18 @@ mod tests {
         assert_eq!(kept, expected);
         let live = kept.iter().map(|&place| placed.paths[place as usize]);
         assert!(placed.tree.crowded(live, 2 * params.max_leaf).unwrap().is_empty());
+
+        // A row that came is found by its signs, among all that are there.
+        let (base, mut n_found) = (merged.base.as_ref().unwrap(), 0);
+        let Near { codes: Some(codes), signs: Some(signs), .. } = merged.near().unwrap() else {
+            panic!("codes and signs")
+        };
+        for &place in gone[..1400].iter().step_by(50) {
+            let (query, scratch) = ((base.rows(), place as usize), &mut Scratches::default());
+            let found = Near::signed((codes, signs), &base.raw, query, &kept, 1, scratch).unwrap();
+            assert_eq!(found.n_signs, kept.len() as u64);
+            n_found += usize::from(found.neighbors[0].slot == place);
+        }
+        assert_eq!(n_found, 28);
     }
 }

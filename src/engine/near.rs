@@ -1,4 +1,4 @@
-//! What near answers come from: codes of four bits, the graph and the tree; and how wide a beam has to be.
+//! What near answers come from: codes of four bits and their signs, the graph and the tree; and how wide a beam has to be.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +17,7 @@ use crate::engine::base::{Base, SEED};
 use crate::engine::passing::Passing;
 use crate::error::Result;
 use crate::index::graph::codes::Codes;
+use crate::index::graph::codes::signs::Signs;
 use crate::index::graph::distances::Distances;
 use crate::index::graph::raw::RawRows;
 use crate::index::graph::{BuildParams, Ended, Graph, MAX_EF, Scratch, SearchParams};
@@ -65,6 +66,8 @@ pub(super) struct Scratches {
 pub(super) struct Near {
     /// None for L1, which has none.
     pub codes: Option<Codes>,
+    /// Those of the codes.
+    pub signs: Option<Signs>,
     pub graph: Graph,
     pub placed: Placed,
     /// Recall of [`SAMPLED_K`] neighbors at each of [`EFS`], of rows that were not in the graph yet.
@@ -76,6 +79,8 @@ pub(super) struct Near {
 /// What a near way found.
 pub(super) struct NearFound {
     pub neighbors: Vec<Neighbor>,
+    /// Rows whose signs were compared first.
+    pub n_signs: u64,
     /// Distances computed, raw ones included.
     pub n_distances: u64,
     /// Whether the walk met all that it looked for.
@@ -105,8 +110,9 @@ impl Near {
             Metric::L1 => None,
             _ => Some(Codes::of(pool, metric, Bits::Four, rows, SEED)?),
         };
+        let signs = codes.as_ref().map(|codes| Signs::of(pool, codes));
         let (recalls, tree_recalls) = (Vec::new(), Vec::new());
-        let of = |graph| Self { codes, graph, placed, recalls, tree_recalls };
+        let of = |graph| Self { codes, signs, graph, placed, recalls, tree_recalls };
         if metric == Metric::L1 {
             let near = of(Graph::build(params, pool, raw, &rest)?);
             return near.measured(pool, (rows, raw), raw, (&sample, &rest));
@@ -146,9 +152,17 @@ impl Near {
     }
 
     /// The same with other codes, another graph and other paths, of mostly the same rows: recall is taken to be what it was.
-    pub fn with(&self, codes: Option<Codes>, graph: Graph, placed: Placed) -> Self {
+    /// Cost: the signs of all codes anew.
+    pub fn with(
+        &self,
+        pool: &ThreadPool,
+        codes: Option<Codes>,
+        graph: Graph,
+        placed: Placed,
+    ) -> Self {
+        let signs = codes.as_ref().map(|codes| Signs::of(pool, codes));
         let (recalls, tree_recalls) = (self.recalls.clone(), self.tree_recalls.clone());
-        Self { codes, graph, placed, recalls, tree_recalls }
+        Self { codes, signs, graph, placed, recalls, tree_recalls }
     }
 
     /// Fails if the parts, which were built before, are not of so many rows.
@@ -254,6 +268,7 @@ impl Near {
         Ok(NearFound {
             is_whole: found.ended == Ended::Converged,
             neighbors: found.neighbors,
+            n_signs: 0,
             n_distances: found.n_distances,
         })
     }
@@ -274,6 +289,24 @@ impl Near {
         let (codes, rows) = ((codes, &by_code), (raw, &by_row));
         let sizes = (k, n_reranked(k));
         tree::flat_reranked(run, codes, rows, sizes, &mut scratch.tree).map(NearFound::of_tree)
+    }
+
+    /// The `k` nearest of listed rows: all by their signs, those that may be near by their codes, the best raw.
+    ///
+    /// # Errors
+    /// Those of the queries' preparation.
+    pub fn signed(
+        (codes, signs): (&Codes, &Signs),
+        raw: &RawRows<'_>,
+        (queries, q): (&Rows, usize),
+        run: &[u32],
+        k: usize,
+        scratch: &mut Scratches,
+    ) -> Result<NearFound> {
+        let (by_code, by_row) = (codes.query(queries, q)?, raw.query(queries, q)?);
+        let (codes, rows) = ((signs, codes, &by_code), (raw, &by_row));
+        let sizes = (k, n_reranked(k));
+        tree::flat_by_signs(run, codes, rows, sizes, &mut scratch.tree).map(NearFound::of_tree)
     }
 
     /// The `k` nearest places of a set, found over its skeleton by codes, the best compared raw.
@@ -305,7 +338,8 @@ impl Near {
 impl NearFound {
     pub(super) fn of_tree(found: tree::Found) -> Self {
         let n_distances = found.touched.n_rows + found.touched.n_reranked;
-        Self { neighbors: found.neighbors, n_distances, is_whole: true }
+        let n_signs = found.touched.n_signs;
+        Self { neighbors: found.neighbors, n_signs, n_distances, is_whole: true }
     }
 }
 

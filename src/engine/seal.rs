@@ -32,6 +32,7 @@ use crate::engine::state::State;
 use crate::error::Result;
 use crate::index::graph::Graph;
 use crate::index::graph::codes::Codes;
+use crate::index::graph::codes::signs::Signs;
 use crate::index::sealed::PlacedRows;
 use crate::index::tree::Tree;
 use crate::quant::search::ExactIndex;
@@ -261,7 +262,9 @@ fn seal_space(
         _ => 0,
     };
     let of_near = near.map_or(0, |near| {
-        Graph::N_SECTIONS + Tree::N_SECTIONS + near.codes.as_ref().map_or(0, |_| Codes::N_SECTIONS)
+        let of_codes = near.codes.as_ref().map_or(0, |_| Codes::N_SECTIONS);
+        let of_signs = near.signs.as_ref().map_or(0, |_| Signs::N_SECTIONS);
+        Graph::N_SECTIONS + Tree::N_SECTIONS + of_codes + of_signs
     });
     let of_rows = exact.map_or(0, |_| PlacedRows::N_SECTIONS);
     let n_sections = OWN_SECTIONS + of_rows + of_exact + of_near;
@@ -290,6 +293,9 @@ fn seal_space(
         near.placed.tree.seal(&mut writer)?;
         if let Some(codes) = &near.codes {
             codes.seal(&mut writer, "codes")?;
+        }
+        if let Some(signs) = &near.signs {
+            signs.seal(&mut writer, "signs")?;
         }
     }
     writer.finish()
@@ -324,8 +330,12 @@ fn open_space(
         _ => {
             let graph = Graph::open(backend.pool(), sealed)?;
             let codes = (settings.metric != Metric::L1).then(|| Codes::open(sealed, "codes"));
+            let codes = codes.transpose()?;
+            let signs =
+                codes.as_ref().map(|codes| Signs::open(backend.pool(), sealed, "signs", codes));
             let near = Near {
-                codes: codes.transpose()?,
+                signs: signs.transpose()?,
+                codes,
                 graph,
                 placed: Placed { tree: Tree::open(sealed)?, paths: sealed.slab("vector.paths")?.0 },
                 recalls: sealed.values::<f32>("vector.recalls")?.0.to_vec(),

@@ -105,6 +105,8 @@ pub struct Answer {
     pub choice: Choice,
     /// Points that the tenant may read and that pass.
     pub n_matches: u64,
+    /// Rows whose signs were compared first, beside those below; none where the way has no such look.
+    pub n_signs: u64,
     /// Rows and codes compared one by one; `None` where all were passed over.
     pub n_distances: Option<u64>,
     /// Slots that columns looked at for the filter; none if its slots were known from an earlier query.
@@ -228,6 +230,7 @@ fn answers_of(
         way: found.way,
         choice: choice.clone(),
         n_matches,
+        n_signs: found.n_signs,
         n_distances: found.n_distances,
         rows_touched: set.rows_touched,
         payloads_read: set.payloads_read.clone(),

@@ -57,6 +57,8 @@ pub(super) struct SpaceFound {
     pub neighbors: Vec<Neighbor>,
     /// The way that was taken in the end.
     pub way: Way,
+    /// Rows whose signs were compared first.
+    pub n_signs: u64,
     /// Rows and codes compared one by one; unknown for passes.
     pub n_distances: Option<u64>,
 }
@@ -295,8 +297,16 @@ impl Space {
     }
 }
 
+impl SpaceFound {
+    /// What a near way found.
+    pub fn of(way: Way, found: NearFound) -> Self {
+        let NearFound { neighbors, n_signs, n_distances, .. } = found;
+        Self { neighbors, way, n_signs, n_distances: Some(n_distances) }
+    }
+}
+
 const NOTHING: SpaceFound =
-    SpaceFound { neighbors: Vec::new(), way: Way::Nothing, n_distances: Some(0) };
+    SpaceFound { neighbors: Vec::new(), way: Way::Nothing, n_signs: 0, n_distances: Some(0) };
 
 /// Queries of one set before the base.
 struct At<'a> {
@@ -313,7 +323,7 @@ impl At<'_> {
         match way {
             Way::Nothing => Ok(vec![NOTHING; self.queries.n_rows()]),
             Way::Listed | Way::Bounds | Way::Scan => self.exact(way),
-            Way::Coded | Way::Graph | Way::Tree => self.near(way, question),
+            Way::Coded | Way::Signs | Way::Graph | Way::Tree => self.near(way, question),
             Way::CodedTogether => self.coded_together(),
             Way::CodedInBlocks => unreachable!("answered with the queries of other sets"),
         }
@@ -347,7 +357,7 @@ impl At<'_> {
                 }
             }
         };
-        let found = |neighbors| SpaceFound { neighbors, way, n_distances };
+        let found = |neighbors| SpaceFound { neighbors, way, n_signs: 0, n_distances };
         Ok(neighbors.into_iter().map(found).collect())
     }
 
@@ -361,14 +371,14 @@ impl At<'_> {
 
     /// A near way for every query; where a walk did not meet all that it looked for, the fastest exact way instead.
     fn near(&self, way: Way, question: Question) -> Result<Vec<SpaceFound>> {
-        let run = if way == Way::Coded { self.run() } else { Cow::default() };
+        let is_listed = matches!(way, Way::Coded | Way::Signs);
+        let run = if is_listed { self.run() } else { Cow::default() };
         let one = |q: usize| -> Result<SpaceFound> {
             let found = self.space.with_scratch(|scratch| {
                 self.near_one(way, question, &run, (self.queries, q), scratch)
             })?;
             if found.is_whole {
-                let n_distances = Some(found.n_distances);
-                return Ok(SpaceFound { neighbors: found.neighbors, way, n_distances });
+                return Ok(SpaceFound::of(way, found));
             }
             let exact = self.space.costs.choose(Question { exact: true, ..question }).way;
             let alone = At { queries: &self.queries.slice(q..q + 1), ..*self };
@@ -398,11 +408,7 @@ impl At<'_> {
         let starts: Vec<usize> = (0..n_queries).step_by(n_each).collect();
         let found: Result<Vec<Vec<NearFound>>> =
             self.backend.pool().install(|| starts.into_par_iter().map(some).collect());
-        let of = |found: NearFound| SpaceFound {
-            neighbors: found.neighbors,
-            way: Way::CodedTogether,
-            n_distances: Some(found.n_distances),
-        };
+        let of = |found| SpaceFound::of(Way::CodedTogether, found);
         Ok(found?.into_iter().flatten().map(of).collect())
     }
 
@@ -418,6 +424,10 @@ impl At<'_> {
         let (raw, n_base) = (&self.base.raw, self.space.n_base());
         match (way, &near.codes, self.who) {
             (Way::Coded, Some(codes), _) => Near::coded(codes, raw, query, run, self.k, scratch),
+            (Way::Signs, Some(codes), _) => {
+                let signs = near.signs.as_ref().expect("planned only where there are signs");
+                Near::signed((codes, signs), raw, query, run, self.k, scratch)
+            }
             (Way::Tree, Some(codes), Who::Some(set)) => {
                 let sizes = (self.k, question.tree_ef);
                 near.listed(codes, raw, query, (set, n_base), sizes, scratch)

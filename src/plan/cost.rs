@@ -3,6 +3,8 @@
 //! In: how many points there are and pass. Out: the way that is predicted to be fastest, with all predictions. A fixed share
 //! of passing points would be right on one machine, for one dim and one size only.
 
+use crate::index::tree::signs::LEAST_ROWS;
+
 /// How the nearest of the passing points are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
@@ -12,6 +14,8 @@ pub enum Way {
     Listed,
     /// The codes of every passing row are compared, and the best raw.
     Coded,
+    /// The signs of every passing row are compared, the codes of those that may be near, and the best raw.
+    Signs,
     /// Codes of all rows rule out nearly all, raw rows decide among the rest: exact.
     Bounds,
     /// Every row is compared, in one pass: exact, for metrics without codes.
@@ -33,6 +37,7 @@ impl Way {
             Self::Nothing => "nothing",
             Self::Listed => "listed",
             Self::Coded => "coded",
+            Self::Signs => "signs",
             Self::Bounds => "bounds",
             Self::Scan => "scan",
             Self::Tree => "tree",
@@ -93,6 +98,8 @@ pub struct NearCosts {
     pub query_s: f64,
     /// Seconds per code of comparing listed codes; none without codes.
     pub code_s: Option<f64>,
+    /// What a first look by signs takes, where there is one.
+    pub signs: Option<SignCosts>,
     /// Seconds of a walk at [`TIMED_EF`], for each of [`SHARES`].
     pub walks_s: [f64; SHARES.len()],
     /// What a search of the tree takes, where there is one.
@@ -110,6 +117,15 @@ pub struct TogetherCosts {
     pub load_s: f64,
     /// Seconds per row and query.
     pub pair_s: f64,
+}
+
+/// Times of queries that look at signs first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SignCosts {
+    /// Seconds of preparing a query and comparing the best.
+    pub query_s: f64,
+    /// Seconds per row.
+    pub row_s: f64,
 }
 
 /// Times of searches of skeletons at [`TIMED_EF`].
@@ -188,6 +204,9 @@ impl NearCosts {
         let n_matches = question.n_matches as f64;
         let coded = self.code_s.map(|code_s| (Way::Coded, self.query_s + code_s * n_matches));
         predicted.extend(coded);
+        if let Some(signs) = self.signs.filter(|_| question.n_matches >= LEAST_ROWS) {
+            predicted.push((Way::Signs, signs.query_s + signs.row_s * n_matches));
+        }
         let share = n_matches / n_rows.max(1) as f64;
         if let Some(walk_s) = self.walk_s(share) {
             let widths = question.ef as f64 + DESCENT_EF;
@@ -251,6 +270,7 @@ mod tests {
     const NEAR: NearCosts = NearCosts {
         query_s: 4e-6,
         code_s: Some(1.5e-8),
+        signs: None,
         walks_s: [6e-5, 8e-5, 3e-4, 6e-4],
         tree: None,
         together: None,
@@ -278,6 +298,14 @@ mod tests {
         assert_eq!(ways(near, true), [Way::Listed, Way::Bounds], "exact ways only");
         let tree = Costs { near: Some(NearCosts { tree: Some(TREE), ..NEAR }), ..COSTS };
         assert_eq!(ways(tree, false), [Way::Listed, Way::Coded, Way::Tree, Way::Graph]);
+        let signs = Some(SignCosts { query_s: 6e-6, row_s: 2e-9 });
+        let signs = Costs { near: Some(NearCosts { tree: Some(TREE), signs, ..NEAR }), ..COSTS };
+        assert_eq!(
+            ways(signs, false),
+            [Way::Listed, Way::Coded, Way::Signs, Way::Tree, Way::Graph]
+        );
+        let few = signs.choose(question(LEAST_ROWS - 1, false, 64));
+        assert!(few.predicted.iter().all(|(way, _)| *way != Way::Signs), "{few:?}");
         let none = near.choose(question(0, false, 64));
         assert_eq!((none.way, none.predicted.len()), (Way::Nothing, 0));
     }

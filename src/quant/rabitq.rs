@@ -343,7 +343,7 @@ fn pack(residual: &[f32], scale: f32, signs: &mut [u64], extra: &mut [u64]) -> S
 }
 
 /// Bit `bit` of 64 bytes, as a word.
-fn plane(codes: &[u8; WORD], bit: usize) -> u64 {
+pub(crate) fn plane(codes: &[u8; WORD], bit: usize) -> u64 {
     codes.as_chunks::<8>().0.iter().enumerate().fold(0, |word, (i, eight)| {
         let bits = u64::from_le_bytes(*eight) >> bit & 0x0101_0101_0101_0101;
         // Gathers the lowest bit of every byte in the highest byte.

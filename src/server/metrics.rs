@@ -19,11 +19,12 @@ const ENDS_S: [f64; 16] = [
 ];
 
 /// How a search was answered, as counted: the ways of the planner, and none for what searches nothing.
-const PLANS: [Option<Way>; 10] = [
+const PLANS: [Option<Way>; 11] = [
     None,
     Some(Way::Nothing),
     Some(Way::Listed),
     Some(Way::Coded),
+    Some(Way::Signs),
     Some(Way::Bounds),
     Some(Way::Scan),
     Some(Way::Tree),

@@ -341,7 +341,7 @@ fn recall_of_a_run_is_told_where_it_was_asked_for() {
     };
     assert_eq!(search("").get("recall"), None);
     let told = search("--check-recall 1");
-    let n_near: u64 = ["graph", "tree", "coded", "coded_together", "coded_in_blocks"]
+    let n_near: u64 = ["graph", "tree", "signs", "coded", "coded_together", "coded_in_blocks"]
         .iter()
         .filter_map(|way| told["plans"][way].as_u64())
         .sum();

@@ -30,6 +30,40 @@ fn space(backend: &Cpu) -> Space {
 }
 
 #[test]
+fn a_first_look_by_signs_is_planned_from_some_hundreds_on_and_says_what_it_looked_at() {
+    let pool = Arc::new(ThreadPoolBuilder::new().num_threads(1).build().unwrap());
+    let backend = Cpu::new(pool, 1 << 30);
+    let space = space(&backend);
+    let base = space.base.as_ref().unwrap();
+    let wanted = Wanted { k: 10, exact: false, ef: None, recall: 0.9 };
+    let predicted = |n: u32, exact| {
+        let set = Passing::new((0..n).collect());
+        let plan = space.planned(Who::Some(&set), Wanted { exact, ..wanted }, Company::NONE);
+        plan.choice.predicted.iter().any(|(way, seconds)| *way == Way::Signs && *seconds > 0.0)
+    };
+    assert!(predicted(512, false) && !predicted(511, false) && !predicted(512, true));
+    let set = Passing::new((0..N_ROWS as u32).filter(|place| place % 3 != 1).collect());
+    let plan = space.planned(Who::Some(&set), wanted, Company::NONE);
+    let queries = base.rows().slice(0..50);
+    let at = At {
+        space: &space,
+        base,
+        backend: &backend,
+        queries: &queries,
+        who: Who::Some(&set),
+        k: 10,
+    };
+    let exact = at.answer(Way::Listed, plan.question).unwrap();
+    let mut n_found = 0;
+    for (found, exact) in at.answer(Way::Signs, plan.question).unwrap().iter().zip(&exact) {
+        assert_eq!((found.way, found.n_signs), (Way::Signs, set.n_matches()));
+        assert!(found.n_distances.unwrap() < set.n_matches(), "{found:?}");
+        n_found += found.neighbors.iter().filter(|near| exact.neighbors.contains(near)).count();
+    }
+    assert!(n_found >= 495, "{n_found} of 500");
+}
+
+#[test]
 fn a_walk_that_ends_early_is_answered_exactly() {
     let pool = Arc::new(ThreadPoolBuilder::new().num_threads(1).build().unwrap());
     let backend = Cpu::new(pool, 1 << 30);

@@ -22,6 +22,7 @@ use crate::quant::rabitq::{dot, unit_row};
 use crate::quant::rotation::Rotation;
 
 mod sealed;
+pub mod signs;
 
 /// Records begin at multiples of it.
 const ALIGN: usize = 16;
@@ -300,11 +301,16 @@ impl Encoder {
         let n = self.rotation.padded();
         let (code, rest) = record.split_at(self.bits.code_bytes(n));
         let factors: RowFactors = bytemuck::pod_read_unaligned(&rest[..FACTOR_BYTES]);
+        let doubled = || {
+            let mut points = vec![0; n];
+            double_points(code, &mut points);
+            points
+        };
         let (numbers, per_number): (Vec<i8>, f32) = match self.bits {
             // A point lies half a number above, which is small beside 128 of them.
             Bits::Eight => (code.iter().map(|&code| (code ^ 0x80) as i8).collect(), 1.0),
             // Points lie between integers: twice a point is one.
-            Bits::Four => (doubled_points(code, n), 0.5),
+            Bits::Four => (doubled(), 0.5),
         };
         let (twice, add) = match self.metric {
             Metric::L2 => (2.0, factors.add),
@@ -341,16 +347,14 @@ impl Distances for Codes {
     }
 }
 
-/// `2 u - 15` of every element of a code of four bits.
-fn doubled_points(code: &[u8], n: usize) -> Vec<i8> {
-    let mut out = vec![0; n];
+/// Sets `out` to `2 u - 15` of every element of a code of four bits.
+fn double_points(code: &[u8], out: &mut [i8]) {
     for (chunk, out) in code.chunks(64).zip(out.chunks_mut(128)) {
         let (low, high) = out.split_at_mut(chunk.len());
         for ((&byte, low), high) in chunk.iter().zip(low).zip(high) {
             (*low, *high) = (2 * (byte & 15) as i8 - 15, 2 * (byte >> 4) as i8 - 15);
         }
     }
-    out
 }
 
 fn rotate(rotation: &Rotation, raw: &[f32]) -> Vec<f32> {

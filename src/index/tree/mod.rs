@@ -4,7 +4,7 @@
 //! that order, its nearest rows to a query. A tenant's or a filter's rows are a *run*: their slots in tree order. The part
 //! of the tree that a run fills is its *skeleton*, found by binary search, without a look at any vector.
 //! Next: `node.rs` (path codes), `build.rs` (recursive k-means), `place.rs` (which leaf a row belongs to), `run.rs`,
-//! `skeleton.rs`, `search.rs` (best first, in the order of `frontier.rs`), `together.rs` (many queries at once), `scan.rs` (how listed rows are compared), then `divide.rs` (leaves that have
+//! `skeleton.rs`, `search.rs` (best first, in the order of `frontier.rs`), `together.rs` (many queries at once), `scan.rs` (how listed rows are compared), `signs.rs` (which of them are), then `divide.rs` (leaves that have
 //! grown) and `seal.rs`.
 //!
 //! Paper: Jin et al., "Curator", arXiv 2401.07119, and its successor, arXiv 2601.01291: temporary indexes. Where we
@@ -23,6 +23,7 @@ pub mod run;
 pub mod scan;
 mod seal;
 pub mod search;
+pub mod signs;
 pub mod skeleton;
 #[cfg(test)]
 mod tests;
@@ -35,4 +36,5 @@ pub use scan::{BackendScan, DistanceScan, Scan};
 pub use search::{
     Found, Scratch, SearchParams, Touched, flat, flat_reranked, search, search_reranked,
 };
+pub use signs::flat_by_signs;
 pub use skeleton::{Part, Skeleton};

@@ -14,6 +14,7 @@ use crate::index::tree::frontier::Frontier;
 use crate::index::tree::nearest::Nearest;
 use crate::index::tree::node::Tree;
 use crate::index::tree::scan::{DistanceScan, Scan};
+use crate::index::tree::signs::Look;
 use crate::index::tree::skeleton::Skeleton;
 
 /// Best rows held per list in vain before a search ends: of the mixtures that look at as many rows, many lists and few best
@@ -68,6 +69,8 @@ impl SearchParams {
 pub struct Touched {
     /// Centroids compared.
     pub n_centroids: u64,
+    /// Rows whose signs were compared first.
+    pub n_signs: u64,
     /// Rows compared as lists have them.
     pub n_rows: u64,
     /// Lists compared.
@@ -92,7 +95,8 @@ pub struct Scratch {
     best: Best,
     nearest: Nearest,
     slots: Vec<u32>,
-    distances: Vec<f32>,
+    pub(super) distances: Vec<f32>,
+    pub(super) look: Look,
 }
 
 /// The `k` nearest rows of a run, all of which are compared: exact.

@@ -87,7 +87,7 @@ fn schemas() -> Value {
         "WithPayload": {"type": ["boolean", "array", "object", "null"]},
         "WithVector": {"type": ["boolean", "array", "null"]},
         "Plan": open("way!:Text exact!:Boolean planned:Text predicted_us:Object took_us!:Number \
-            matches!:Whole compared:Any returned!:Whole filter:Object"),
+            matches!:Whole signs:Whole compared:Any returned!:Whole filter:Object"),
         "Problem": of_keys("title!:Text type!:Text status!:Whole detail!:Text"),
         "Refusal": {
             "type": "object",

@@ -83,6 +83,7 @@ fn plan(answer: &Found) -> Value {
         "predicted_us": answer.predicted_us(),
         "took_us": micros(answer.seconds),
         "matches": answer.n_matches,
+        "signs": answer.n_signs,
         "compared": answer.n_distances,
         "returned": answer.points.len(),
         "filter": answer.filter_read(),
