@@ -328,7 +328,9 @@ fn open_space(
     let near = match has_near {
         0 => None,
         _ => {
-            let graph = Graph::open(backend.pool(), sealed)?;
+            let pool = backend.pool();
+            let (graph, tree) = pool.join(|| Graph::open(pool, sealed), || Tree::open(sealed));
+            let (graph, tree) = (graph?, tree?);
             let codes = (settings.metric != Metric::L1).then(|| Codes::open(sealed, "codes"));
             let codes = codes.transpose()?;
             let signs =
@@ -337,7 +339,7 @@ fn open_space(
                 signs: signs.transpose()?,
                 codes,
                 graph,
-                placed: Placed { tree: Tree::open(sealed)?, paths: sealed.slab("vector.paths")?.0 },
+                placed: Placed { tree, paths: sealed.slab("vector.paths")?.0 },
                 recalls: sealed.values::<f32>("vector.recalls")?.0.to_vec(),
                 tree_recalls: sealed.values::<f32>("vector.tree_recalls")?.0.to_vec(),
             };
