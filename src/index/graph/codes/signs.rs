@@ -240,8 +240,8 @@ mod tests {
                 let share = n_over as f32 / 20_000.0;
                 let widths = below / 40.0 / (spread / 40.0).sqrt();
                 println!("{metric} {dim}: {share} over, {widths} deviations");
-                assert!(share < 0.012, "{metric} {dim}: {share}");
-                assert!(widths < 2.0 * WIDTH, "{metric} {dim}: {widths} deviations");
+                assert!(share < 0.0065, "{metric} {dim}: {share}");
+                assert!(widths < 1.2 * WIDTH, "{metric} {dim}: {widths} deviations");
             }
         }
     }
