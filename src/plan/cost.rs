@@ -300,10 +300,7 @@ mod tests {
         assert_eq!(ways(tree, false), [Way::Listed, Way::Coded, Way::Tree, Way::Graph]);
         let signs = Some(SignCosts { query_s: 6e-6, row_s: 2e-9 });
         let signs = Costs { near: Some(NearCosts { tree: Some(TREE), signs, ..NEAR }), ..COSTS };
-        assert_eq!(
-            ways(signs, false),
-            [Way::Listed, Way::Coded, Way::Signs, Way::Tree, Way::Graph]
-        );
+        assert_eq!(ways(signs, false), [Way::Listed, Way::Coded, Way::Signs, Way::Graph]);
         let few = signs.choose(question(LEAST_ROWS - 1, false, 64));
         assert!(few.predicted.iter().all(|(way, _)| *way != Way::Signs), "{few:?}");
         let none = near.choose(question(0, false, 64));
