@@ -4,7 +4,7 @@
 //! With `x̄` for the signs as numbers -1 and 1, `⟨r, s⟩` is estimated by `|r|² / ⟨r, x̄⟩ · ⟨x̄, s⟩`, as in `quant/rabitq.rs`. Its error has a
 //! deviation of `|r|² / ⟨r, x̄⟩ · √((1 - ρ²) |s|² + |δ|²)`, where `ρ² = 2/π` is the square of the cosine between a row and its signs
 //! and `δ` is what the query's rounding to four bits leaves out. The row's part is what multiplies the sum in any case, so that a lower
-//! bound costs what an estimate does: [`WIDTH`] times the root is added to the sum.
+//! bound costs what an estimate does: `WIDTH` times the root is added to the sum.
 //!
 //! All of it is read off the codes: `r` is nearly a multiple of its points `p`, so that `⟨r, x̄⟩` is nearly `⟨r, p⟩ Σ|p| / Σp²`.
 //!
