@@ -63,7 +63,7 @@ pub fn set_of_bytes(bytes: &[u8]) -> RoaringBitmap {
     const GATHER: u64 = 0x0102_0408_1020_4080;
     let eight = |bytes: [u8; 8]| {
         let bytes = u64::from_le_bytes(bytes);
-        let marks = ((bytes & LOW) + LOW | bytes) >> 7 & 0x0101_0101_0101_0101;
+        let marks = ((((bytes & LOW) + LOW) | bytes) >> 7) & 0x0101_0101_0101_0101;
         (marks.wrapping_mul(GATHER) >> 56) as u8
     };
     let (whole, rest) = bytes.as_chunks::<8>();

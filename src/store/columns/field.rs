@@ -31,7 +31,7 @@ pub enum Column {
     /// Moments in microseconds.
     Datetime(NumberColumn),
     /// Places.
-    Geo(GeoColumn),
+    Geo(Box<GeoColumn>),
     /// Words.
     Text(TextColumn),
 }
@@ -44,7 +44,7 @@ impl Column {
             Kind::Float => Self::Number(NumberColumn::new(Layout::Float)),
             Kind::Bool => Self::Bool([RoaringBitmap::new(), RoaringBitmap::new()]),
             Kind::Datetime => Self::Datetime(NumberColumn::new(Layout::Int)),
-            Kind::Geo => Self::Geo(GeoColumn::default()),
+            Kind::Geo => Self::Geo(Box::default()),
             Kind::Text => Self::Text(TextColumn::default()),
         }
     }
@@ -123,7 +123,7 @@ impl Column {
             Kind::Float => Self::Number(numbers(Layout::Float, reader)?),
             Kind::Bool => Self::Bool([reader.set()?, reader.set()?]),
             Kind::Datetime => Self::Datetime(numbers(Layout::Int, reader)?),
-            Kind::Geo => Self::Geo(GeoColumn::decode(format, reader)?),
+            Kind::Geo => Self::Geo(Box::new(GeoColumn::decode(format, reader)?)),
             Kind::Text => Self::Text(TextColumn::decode(reader)?),
         })
     }
