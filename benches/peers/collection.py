@@ -37,7 +37,7 @@ from vector_set import K, VectorSet
 # What is put on the command line of `nearkin search` for each point of a curve; "" is what a user gets who asks for nothing.
 # A point whose option the binary does not offer is left out, and named.
 POINTS = {
-    "ann": ["", *(f"--ef {ef}" for ef in (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512))],
+    "ann": ["", *(f"--ef {ef}" for ef in (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024))],
     "filters": ["", *(f"--ef {ef}" for ef in (10, 16, 32, 64, 128, 256, 512))],
     "tenants": ["", *(f"--ef {ef}" for ef in (10, 16, 32, 64, 128, 256))],
     "batches": [""],
@@ -132,6 +132,10 @@ class Ours:
             return self.passes * n_queries / every
         return (self.passes - 1) * n_queries / (every - first)
 
+    def first_rate(self, asked):
+        """Queries per second of a first pass, whose filters nobody asked for before, in a process that nobody asked before."""
+        return self.workload.vectors.n_queries / min(one["first"]["seconds"] for one in asked)
+
     def close(self):
         pass
 
@@ -178,19 +182,21 @@ def measure(sides, repetitions):
         for point, times in asked[side.name].items():
             recall, short = scores[side.name][point]
             points[point] = {"recall": recall, "short": short, "qps": side.rate(times), "times": times}
+            if isinstance(side, Ours):
+                points[point]["first_qps"] = side.first_rate(times)
         results[side.name] = {"about": side.about, "points": points}
     return results
 
 
-def rates(results):
+def rates(results, rate="qps"):
     """For each side its rates at the recalls that are compared, read between points along the curve."""
-    curve = lambda side: [(point["recall"], point["qps"]) for point in side["points"].values()]
+    curve = lambda side: [(point["recall"], point.get(rate, point["qps"])) for point in side["points"].values()]
     return {name: {recall: qps_at(curve(side), recall) for recall in RECALLS} for name, side in results.items()}
 
 
-def compared(results, counted):
+def compared(results, counted, rate="qps"):
     """The ratio to the best of the peers that count, for each recall, with the peer's name; None where a side never gets there."""
-    every, out = rates(results), {}
+    every, out = rates(results, rate), {}
     for recall in RECALLS:
         peers = {name: every[name][recall] for name in counted if every[name][recall]}
         ours = every["nearkin"][recall]
@@ -299,9 +305,13 @@ class Run:
             ratios = compared(results, counted)
             share = workload.matches.mean() / len(vectors.rows)
             table(f"{vectors.name}: {kind}, {100 * share:.2g} % pass", results, ratios)
+            first = compared(results, counted, "first_qps")
+            ours = rates(results, "first_qps")["nearkin"]
+            say = [f"{ours[at]:,.0f}/s, {one['ratio']:.2f}x at {at}" for at, one in first.items() if one]
+            print("\nA first pass of a new process: " + "; ".join(say))
             self.picture(vectors, kind, f"Filters that pass about {100 * share:.2g} %", results)
             distinct = len(workload.bits)
-            out[kind] = {"passing": share, "filters": distinct, "sides": results, "ratios": ratios}
+            out[kind] = {"passing": share, "filters": distinct, "sides": results, "ratios": ratios, "first": first}
         return out
 
     def tenants(self, vectors):
