@@ -219,7 +219,7 @@ mod tests {
                 let (codes, raw) = ((&codes, &by_code), (&raw, &by_row));
                 flat_reranked(run, codes, raw, (10, 40), &mut scratch).unwrap().neighbors
             };
-            let runs = [1, 7, 200, 1000].map(|share| set(share));
+            let runs = [1, 7, 200, 1000].map(set);
             for run in &runs {
                 let mut all: Vec<Member> = (0..N_QUERIES).map(member).collect();
                 let found = flat_together(run, &codes, &raw, &mut all, &mut tiles).unwrap();
