@@ -49,8 +49,8 @@ POINTS = {
 PASSES = {"ann": 6, "filters": 3, "tenants": 6, "batches": 3, "half": 3}
 # A first pass can be slower than the others by this factor; by more only where the machine was busy.
 MOST_WARMED = 4
-# The command that says how many bytes a collection takes, and the keys that lead to the number.
-STATS = {"command": "stats {data} --collection {collection}", "keys": ("bytes", "total")}
+# The command that says how many bytes a collection takes, and the keys that lead to those of the files of its index.
+STATS = {"command": "stats {data} --collection {collection}", "keys": ("store", "index_files", "bytes")}
 
 M = 16
 EF_CONSTRUCTION = 200
