@@ -11,8 +11,8 @@ use crate::store::columns::cells::Beyond;
 /// Candidates that are fewer than the slots by this factor are looked up one by one.
 const FEW: u64 = 16;
 
-/// Marks that are fewer than the slots by this factor are listed.
-const LISTED: u64 = 32;
+/// What listing a mark takes, in looks at a word or at a slot beyond a range.
+const LISTING: u64 = 6;
 
 /// Slots with a mark, less those that are beyond a range.
 ///
@@ -91,16 +91,11 @@ impl<'a> Marked<'a> {
         }
         let n_marked: u64 = self.words.iter().map(|word| u64::from(word.count_ones())).sum();
         let n_beyond: u64 = self.beyond.iter().map(Beyond::n_in_cut).sum();
-        if n_marked * self.beyond.len() as u64 > n_beyond {
-            self.unmark_beyond();
-        }
         let has_all = has_all(within, self.n_slots);
-        if n_marked < u64::from(self.n_slots) / LISTED {
+        if LISTING * n_marked < n_beyond + self.words.len() as u64 {
+            let is_beyond = |slot| self.beyond.iter().any(|beyond| beyond.has(slot));
             let mut list = self.listed(n_marked as usize);
-            list.retain(|&slot| {
-                (has_all || within.contains(slot))
-                    && !self.beyond.iter().any(|beyond| beyond.has(slot))
-            });
+            list.retain(|&slot| (has_all || within.contains(slot)) && !is_beyond(slot));
             return sorted(list.into_iter());
         }
         self.unmark_beyond();
