@@ -36,7 +36,7 @@ pub struct RecallFacts {
     pub n_wanted: u64,
     /// Those that had been found, or others as near.
     pub n_found: u64,
-    /// Queries that were to be asked again and were not: points had changed by then, or too many waited.
+    /// Queries that were to be asked again and were not: points had changed by then, too many waited, or asking them failed.
     pub n_left_out: u64,
 }
 
@@ -156,9 +156,10 @@ impl Collection {
             // Taken from the queue while nobody changes what places mean.
             let is_one = self.read(|state| {
                 let Some(answered) = self.recall.next() else { return Ok(false) };
-                let exact = answered.exactly(state, self)?;
-                self.recall.note(exact.as_deref(), &answered.neighbors);
-                Ok(true)
+                let exact = answered.exactly(state, self);
+                let known = exact.as_ref().ok().and_then(Option::as_deref);
+                self.recall.note(known, &answered.neighbors);
+                exact.map(|_| true)
             })?;
             if !is_one || began.elapsed() >= most {
                 return Ok(is_one && self.recall.is_waiting());

@@ -30,12 +30,16 @@ pub async fn keep(catalog: Arc<Catalog>) {
 /// How long a second queries are asked again, of all collections.
 const RECHECKING: Duration = Duration::from_millis(50);
 
-/// Asks queries that wait for it again, exactly, for ever: a twentieth of the time of one thread, from another collection on each time.
+/// Asks queries that wait for it again, exactly, for ever, if any do: a twentieth of the time of one thread, from another collection on
+/// each time.
 pub async fn check_recall(catalog: Arc<Catalog>) {
+    if !catalog.checks_recall() {
+        return;
+    }
     for first in 0usize.. {
         sleep(EVERY).await;
         let mut entries = catalog.entries();
-        if entries.is_empty() || !catalog.checks_recall() {
+        if entries.is_empty() {
             continue;
         }
         let n_entries = entries.len();

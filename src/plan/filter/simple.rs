@@ -112,9 +112,9 @@ fn join(own: &mut Condition, other: Condition) {
     }
 }
 
-/// Lists are ascending.
+/// Lists are ascending: a sort that sees that two runs are in order merges them, and a thousand conditions stay cheap.
 fn add<T: Ord>(list: &mut Vec<T>, other: Vec<T>) {
     list.extend(other);
-    list.sort_unstable();
+    list.sort();
     list.dedup();
 }
