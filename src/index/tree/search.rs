@@ -243,7 +243,7 @@ impl Scratch {
 }
 
 /// Fails if a skeleton is not of so many rows.
-pub(super) fn check_run(skeleton: &Skeleton, run: &[u32]) -> Result<()> {
+fn check_run(skeleton: &Skeleton, run: &[u32]) -> Result<()> {
     if skeleton.n_rows() == run.len() {
         return Ok(());
     }

@@ -336,6 +336,7 @@ function drawAnswer() {
   const [plan, nPoints] = explained;
   weighed(at("weighed"), plan);
   const stages = [["points", nPoints, "bar-main"], ["match", plan.matches, "bar-main"]];
+  if (plan.signs) stages.push(["signs", plan.signs, "bar-taken"]);
   if ("compared" in plan) stages.push(["compared", plan.compared, "bar-taken"]);
   stages.push(["returned", plan.returned, "bar-main"]);
   funnel(at("funnel"), stages);
